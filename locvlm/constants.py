@@ -1,0 +1,6 @@
+"""Values that several rooms must agree on, each written down once."""
+
+IGNORE_INDEX = -100  # a label that carries no loss (PyTorch's cross-entropy default)
+IMAGE_TOKEN = "<image>"  # stands for all image tokens in a prompt, as in llava-hf checkpoints
+PAD_TOKEN = "<pad>"
+NO_SAMPLE = -1  # `sample_ids` value of a padding position in a packed row
