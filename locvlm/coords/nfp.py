@@ -1,0 +1,43 @@
+"""NFP, normalised floating point (paper section 3.2): each coordinate as a fraction with four decimals."""
+
+from dataclasses import dataclass
+
+from locvlm.coords.codec import (
+    ParseFailure,
+    checked,
+    first_location,
+    on_canvas,
+    round_half_even,
+    write_numbers,
+)
+from locvlm.geometry import Box, Location, Point
+from locvlm.records import LocationKind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NFP:
+    """(10, 120, 30, 145) of 512 pixels <-> "(0.0195, 0.2344, 0.0586, 0.2832)"."""
+
+    decimals: int = 4
+
+    @property
+    def name(self) -> str:
+        """Its name in configs and checkpoints."""
+        return "nfp"
+
+    @property
+    def max_error(self) -> float:
+        """Half of the last decimal."""
+        return 0.5 / float(10**self.decimals)
+
+    def encode(self, location: Location) -> str:
+        """Fractions of the canvas sides, rounded half to even."""
+        scale = 10.0**self.decimals
+        values = [round_half_even(v * scale) / scale for v in on_canvas(location)]
+        return write_numbers([f"{v:.{self.decimals}f}" for v in values])
+
+    def decode(self, text: str, kind: LocationKind) -> Location | ParseFailure:
+        """The first location in canvas fractions, or why there is none."""
+        if kind == "point":
+            return first_location(text, 2, lambda numbers: checked(Point(*numbers)))
+        return first_location(text, 4, lambda numbers: checked(Box(*numbers)))
