@@ -1,0 +1,126 @@
+"""LLaVA JSON (`[{"id", "image", "conversations": [{"from", "value"}, ...]}]`) -> Samples, as they are.
+
+As in LLaVA's own training code, the image comes before everything else: `<image>` may stand anywhere in
+the first human turn ("question\\n<image>" too), is taken out with the white space around what remains,
+and the conversation format puts it in front. All other text is verbatim. A leading turn of the model is
+skipped. Entries without "image" are text only.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from locvlm.constants import IMAGE_TOKEN
+from locvlm.io import read_json, read_jsonl
+from locvlm.records import Sample, Turn
+
+Layout = Literal["multi_turn", "separate"]
+
+
+def read_llava(path: str | Path) -> Iterator[Sample]:
+    """The samples of a LLaVA JSON file (one array, or JSON Lines), each with one branch.
+
+    Raises:
+        ValueError: naming the file and the index (or line) of an entry that cannot be read.
+    """
+    for where, entry in read_llava_entries(path):
+        yield sample_from_llava(entry, where=where)
+
+
+def read_llava_entries(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """(where, entry) of a file that is one JSON array, or JSON Lines if its name ends in .jsonl."""
+    if Path(path).suffix == ".jsonl":
+        for number, row in read_jsonl(path):
+            yield f"{path}:{number}", row
+        return
+    data = read_json(path)
+    if not isinstance(data, list):
+        raise ValueError(f"{path}: expected LLaVA JSON, an array of conversations, got {type(data).__name__}")
+    for index, entry in enumerate(data):
+        yield f"{path}: entry {index}", entry
+
+
+def sample_from_llava(entry: Any, *, where: str) -> Sample:
+    """One entry as a sample with one branch of all its turns; `where` opens every message.
+
+    Raises:
+        ValueError: for an entry of another form, several images, an image that is not in the first human
+            turn, a placeholder without image or the other way round, and turns that do not alternate.
+    """
+    if not isinstance(entry, dict) or not isinstance(entry.get("conversations"), list):
+        raise ValueError(f'{where}: expected an object with a list of "conversations", got {_shown(entry)}')
+    image = _image_of(entry, where)
+    turns = _turns_of(entry["conversations"], where)
+    placeholders = [text.count(IMAGE_TOKEN) for turn in turns for text in (turn.question, turn.answer)]
+    if image is None and any(placeholders):
+        raise ValueError(f'{where}: the conversation holds {IMAGE_TOKEN} but the entry has no "image"')
+    if sum(placeholders) > 1:
+        raise ValueError(f"{where}: {sum(placeholders)} images in one conversation are not supported yet")
+    if image is not None:
+        if placeholders[0] != 1:
+            raise ValueError(
+                f"{where}: the entry has an image, so its first human turn must hold {IMAGE_TOKEN}, got "
+                f"{turns[0].question!r}"
+            )
+        first = Turn(question=turns[0].question.replace(IMAGE_TOKEN, "").strip(), answer=turns[0].answer)
+        turns[0] = first
+    return Sample(id=str(entry.get("id", where)), image=image, branches=(tuple(turns),))
+
+
+def sample_to_llava(sample: Sample, *, layout: Layout) -> list[dict[str, Any]]:
+    """The sample as LLaVA JSON entries: one conversation with all branches in turn, or an entry each.
+
+    In one conversation later questions see earlier answers, which LocVLM's own training keeps apart.
+    """
+    if layout == "multi_turn":
+        dialogues = [tuple(turn for branch in sample.branches for turn in branch)] if sample.branches else []
+    else:
+        dialogues = list(sample.branches)
+    image = {} if sample.image is None else {"image": sample.image}
+    entries = []
+    for number, turns in enumerate(dialogues):
+        messages = []
+        for index, turn in enumerate(turns):
+            question = turn.question
+            if image and index == 0:
+                question = f"{IMAGE_TOKEN}\n{question}" if question else IMAGE_TOKEN
+            messages.append({"from": "human", "value": question})
+            messages.append({"from": "gpt", "value": turn.answer})
+        entry_id = sample.id if layout == "multi_turn" else f"{sample.id}-{number}"
+        entries.append({"id": entry_id, **image, "conversations": messages})
+    return entries
+
+
+def _image_of(entry: dict[str, Any], where: str) -> str | None:
+    image = entry.get("image")
+    if isinstance(image, list):
+        if len(image) != 1:
+            raise ValueError(f"{where}: {len(image)} images in one conversation are not supported yet")
+        image = image[0]
+    if image is not None and (not isinstance(image, str) or not image):
+        raise ValueError(f'{where}: "image" must be a path, got {image!r}')
+    return image
+
+
+def _turns_of(messages: list[Any], where: str) -> list[Turn]:
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or not all(
+            isinstance(message.get(name), str) for name in ("from", "value")
+        ):
+            raise ValueError(
+                f'{where}: message {number} must have "from" and "value" as text, got {_shown(message)}'
+            )
+    if messages and messages[0]["from"] == "gpt":
+        messages = messages[1:]
+    roles = [message["from"] for message in messages]
+    if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
+        raise ValueError(f"{where}: turns must alternate between human and gpt and end with gpt, got {roles}")
+    values = [message["value"] for message in messages]
+    if "" in values[1::2]:
+        raise ValueError(f"{where}: an answer is empty, so there is nothing to learn from it")
+    return [Turn(question=q, answer=a) for q, a in zip(values[::2], values[1::2], strict=True)]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
