@@ -1,0 +1,168 @@
+"""Data files as random-access sequences that hold only byte offsets, whatever the size of a record.
+
+The index is made in one pass when a file is opened; objects are read and parsed on demand, so a data set can
+be pickled to worker processes and shared by forked ones.
+"""
+
+import mmap
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from locvlm.annotations.instruct import sample_from_llava
+from locvlm.io import parse_json_line, record_from_json, resolve_inside
+from locvlm.records import Record, Sample
+
+Kind = Literal["records", "llava"]
+Parsed = TypeVar("Parsed")
+_PARSERS: dict[str, Callable[..., Record | Sample]] = {
+    "records": record_from_json,
+    "llava": sample_from_llava,
+}
+
+# a string, or a bracket outside of strings; what is between them does not matter to find where objects end
+_STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+
+
+class JsonObjects:
+    """The objects of a JSON Lines file, or of a file that is one JSON array, by position.
+
+    Raises:
+        ValueError: on opening, if the file is missing or empty, or holds a line or element that is no
+        complete
+            object; on reading, if one is not valid JSON. Messages name file and line.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ValueError(
+                f"no such data file: {self.path}; build it first, or correct the path of its source"
+            )
+        is_array = _first_byte(self.path) == b"["
+        index = _index_array if is_array else _index_lines
+        self.spans = index(self.path)  # (n, 2) bytes [start, end)
+        if not len(self.spans):
+            raise ValueError(f"the data set {self.path} is empty; expected at least one record")
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.read(index, parse_json_line)
+
+    def read(self, index: int, parse: Callable[..., Parsed]) -> Parsed:
+        """`parse(bytes of the object, where="file:line")`."""
+        start, end = (int(v) for v in self.spans[index])
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            raw = file.read(end - start)
+        try:
+            return parse(raw, where=f"{self.path}: entry {index}")
+        except ValueError:  # counting lines takes a pass over the file, so only for the message
+            return parse(raw, where=f"{self.path}:{_line_of(self.path, start)}")
+
+
+class FileDataset:
+    """The samples of one data file.
+
+    records  JSON Lines of `Record`: what is asked, rendered to text by whoever loads it
+    llava    a LLaVA JSON file, array or lines: `Sample`s verbatim, one branch each, text-only ones included
+    """
+
+    def __init__(self, path: str | Path, *, image_root: str | Path = ".", kind: Kind = "records") -> None:
+        if kind not in _PARSERS:
+            raise ValueError(
+                f"unknown kind of data {kind!r} for {path}; expected one of {', '.join(get_args(Kind))}"
+            )
+        self.objects = JsonObjects(path)
+        self.image_root = Path(image_root)
+        self.kind = kind
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, index: int) -> Record | Sample:
+        """A record or sample, its image as a path that can be opened.
+
+        Raises:
+            ValueError: naming file and line, if it is not valid or its image is outside of `image_root`.
+        """
+        return self.objects.read(index, self._parse)
+
+    def _parse(self, raw: bytes, *, where: str) -> Record | Sample:
+        item = _PARSERS[self.kind](parse_json_line(raw, where=where), where=where)
+        if item.image is None:
+            return item
+        try:
+            return replace(item, image=str(resolve_inside(self.image_root, item.image)))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+def _first_byte(path: Path) -> bytes:
+    """The first byte that is not white space; empty if there is none."""
+    with open(path, "rb") as file:
+        while (byte := file.read(1)).isspace():
+            pass
+    return byte
+
+
+def _index_lines(path: Path) -> NDArray[np.int64]:
+    spans, position = [], 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.strip()
+            if text and not (text.startswith(b"{") and text.endswith(b"}")):
+                raise ValueError(
+                    f"{path}:{number}: expected one complete JSON object per line, got {_excerpt(text)}"
+                )
+            if text:
+                spans.append((position, position + len(line)))
+            position += len(line)
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+def _index_array(path: Path) -> NDArray[np.int64]:
+    """Byte spans of the elements of a JSON array, found by its brackets, without parsing the file."""
+    spans, start, depth = [], 0, 0
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for match in _STRUCTURE.finditer(data):
+            symbol = data[match.start()]
+            if depth == 1 and symbol not in b"{]":
+                line = _line_of(path, match.start())
+                raise ValueError(
+                    f"{path}:{line}: expected an array of objects, got {_excerpt(match.group())}"
+                )
+            if symbol in b"[{":
+                depth += 1
+                start = match.start() if depth == 2 else start
+            elif symbol in b"]}":
+                depth -= 1
+                if depth == 1:
+                    spans.append((start, match.end()))
+    if depth != 0:
+        raise ValueError(
+            f"{path}:{_line_of(path, start)}: a bracket does not close; the file is cut or damaged"
+        )
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+def _line_of(path: Path, offset: int) -> int:
+    """Line number, from 1, of a byte."""
+    lines = 1
+    with open(path, "rb") as file:
+        while offset > 0 and (block := file.read(min(offset, 1 << 20))):
+            lines += block.count(b"\n")
+            offset -= len(block)
+    return lines
+
+
+def _excerpt(text: bytes) -> str:
+    shown = text.decode("utf-8", errors="replace")
+    return repr(shown if len(shown) <= 60 else f"{shown[:30]} ... {shown[-20:]}")

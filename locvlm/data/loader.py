@@ -1,0 +1,295 @@
+"""The step plan, carried out: what one rank feeds to its model, micro-batch by micro-batch.
+
+A step is a fixed number of conversations in the mixture's order. Every rank reads, renders, tokenizes and
+packs the *whole* step (text is cheap), takes its own rows, and opens only its own images. So the content of a
+step depends on neither the number of ranks nor of worker processes, and any step can be read without the ones
+before.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerBase
+
+from locvlm.data.collate import collate
+from locvlm.data.dataset import FileDataset
+from locvlm.data.image import UnreadableImage
+from locvlm.data.mixture import Mixture, Source
+from locvlm.data.packing import PackingConfig, StepPlan, Tree, merge_branches, plan_step
+from locvlm.data.tokenize import tokenize_samples
+from locvlm.io import Ledger
+from locvlm.records import Record, Sample
+from locvlm.spec import VisionSpec
+
+logger = logging.getLogger(__name__)
+
+_ENOUGH_TO_JUDGE = 1000  # conversations before the share of dropped ones is compared with its limit as it is
+
+Render = Callable[[Record, int], Sample]  # (record, epoch) -> its text, the same whenever it is asked for
+OpenPixels = Callable[[Sample], NDArray[np.float32]]  # -> (3, canvas, canvas); raises UnreadableImage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepShape:
+    """How a step is divided: accumulation passes of `rows_per_pass` rows on each of `world_size` ranks."""
+
+    world_size: int = 1
+    accumulation: int = 1
+    rows_per_pass: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.world_size, self.accumulation, self.rows_per_pass) < 1:
+            raise ValueError(f"world_size, accumulation and rows_per_pass must be at least 1, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepItem:
+    """What one rank gets of one step, and what happened to the conversations it was responsible for."""
+
+    step: int
+    batches: list[dict[str, Any]]  # one per accumulation pass
+    num_kept: int
+    dropped: tuple[tuple[str, str, str], ...]  # (sample id, reason, detail)
+    num_left_out: int  # queries of all ranks that rendering left out: their objects are cut by the frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepBuilder:
+    """Builds any step for any rank; a pure function of its fields."""
+
+    mixture: Mixture
+    datasets: Sequence[FileDataset]
+    render: Render
+    open_pixels: OpenPixels
+    tokenizer: PreTrainedTokenizerBase
+    conversation: str  # format name, see `data/prompt.py`
+    vision: VisionSpec
+    packing: PackingConfig
+    shape: StepShape
+    max_conversations: int | None = None  # of the whole run: cuts its last step short
+
+    def samples(self, step: int) -> list[Sample]:
+        """The conversations of a step as text, those without anything to ask left out."""
+        return self._read(step)[0]
+
+    def plan(self, samples: Sequence[Sample]) -> StepPlan:
+        """The rows of a step."""
+        merged = [merge_branches(sample, self.packing.mode) for sample in samples]
+        return plan_step(
+            tokenize_samples(merged, self.tokenizer, self.conversation, self.vision.num_image_tokens),
+            self.packing,
+            accumulation=self.shape.accumulation,
+            rows_per_accumulation=self.shape.world_size * self.shape.rows_per_pass,
+            pad_token_id=self._pad_token_id,
+        )
+
+    def build(self, step: int, rank: int) -> StepItem:
+        """The micro-batches of `rank`, with the images of its rows opened."""
+        samples, empty, num_left_out = self._read(step)
+        plan = self.plan(samples)
+        own = plan.rows_of(rank, self.shape.rows_per_pass)
+        trees = [tree for rows in own for row in rows for tree in row if tree.sample_index >= 0]
+        pixels, failed = self._open_images(samples, trees)
+        batches = [
+            collate(
+                rows,
+                pixels=pixels,
+                failed=failed,
+                pad_token_id=self._pad_token_id,
+                num_targets=plan.num_targets,
+            )
+            for rows in own
+        ]
+        dropped = [(samples[i].id, "unreadable image", why) for i, why in failed.items()]
+        nowhere = [(samples[i].id, "longer than a row", why) for i, why in plan.dropped]
+        nowhere += [(name, "nothing left to ask", "the frame cuts all its objects") for name in empty]
+        dropped += nowhere[rank :: self.shape.world_size]  # in nobody's rows: each counted by one rank
+        num_kept = len({tree.sample_index for tree in trees} - failed.keys())
+        return StepItem(
+            step=step, batches=batches, num_kept=num_kept, dropped=tuple(dropped), num_left_out=num_left_out
+        )
+
+    def _read(self, step: int) -> tuple[list[Sample], list[str], int]:
+        """(samples, ids of records without anything to ask, number of queries that rendering left out)."""
+        draws = self.mixture.step(step)
+        if self.max_conversations is not None:
+            draws = draws[: max(0, self.max_conversations - step * self.mixture.conversations_per_step)]
+        samples, empty, num_left_out = [], [], 0
+        for draw in draws:
+            item = self.datasets[draw.source][draw.item]
+            sample = item if isinstance(item, Sample) else self.render(item, draw.epoch)
+            if isinstance(item, Record):
+                num_left_out += len(item.queries) - len(sample.branches)
+            if sample.branches:
+                samples.append(sample)
+            else:
+                empty.append(sample.id)
+        return samples, empty, num_left_out
+
+    @property
+    def _pad_token_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    def _open_images(
+        self, samples: Sequence[Sample], trees: Sequence[Tree]
+    ) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
+        """Pixels (3, canvas, canvas) of every image once, and why some of them are only zeros."""
+        pixels: dict[int, NDArray[np.float32]] = {}
+        failed: dict[int, str] = {}
+        for index in sorted({tree.sample_index for tree in trees if tree.has_image}):
+            try:
+                pixels[index] = self.open_pixels(samples[index])
+            except UnreadableImage as error:
+                failed[index] = str(error)
+                pixels[index] = np.zeros((3, self.vision.canvas, self.vision.canvas), dtype=np.float32)
+        return pixels, failed
+
+
+def open_sources(
+    sources: Sequence[Source], *, seed: int, conversations_per_step: int
+) -> tuple[list[FileDataset], Mixture]:
+    """The data sets of the sources and the order in which steps draw from them."""
+    datasets = [FileDataset(s.path, image_root=s.image_root, kind=s.kind) for s in sources]
+    sizes = [len(dataset) for dataset in datasets]
+    for source, size in zip(sources, sizes, strict=True):
+        logger.info(
+            "source %s: %d conversations of %s, weight %g", source.name, size, source.path, source.weight
+        )
+    return datasets, Mixture(sources, sizes, seed=seed, conversations_per_step=conversations_per_step)
+
+
+class StepLoader:
+    """Iterates over the micro-batches of one rank, from `first_step` to the end of the run.
+
+    Its length is the number of micro-batches of the whole run: `num_steps` x accumulation. `num_workers`
+    processes prepare whole steps ahead; their number changes nothing about the result.
+
+    Args:
+        num_steps: steps of the run; or epochs: passes over the mixture, the last step shorter if they do not
+        divide; every conversation of a source
+            with weight 1 then comes exactly `epochs` times.
+
+    Raises:
+        ValueError: while iterating, once more than `max_dropped_fraction` of the conversations was dropped;
+        for the
+            first 1000 as a share of those 1000 (or of the run, if it is shorter), so that one bad image does
+            not stop a run at once, and a wrong image folder does.
+    """
+
+    def __init__(
+        self,
+        builder: StepBuilder,
+        *,
+        rank: int = 0,
+        num_steps: int | None = None,
+        epochs: float | None = None,
+        num_workers: int = 0,
+        max_dropped_fraction: float = 0.0,
+    ) -> None:
+        self.num_steps, max_conversations = _run_length(builder.mixture, num_steps, epochs)
+        self.builder = replace(builder, max_conversations=max_conversations)
+        self.rank = rank
+        self.num_workers = num_workers
+        self.max_dropped_fraction = max_dropped_fraction
+        self.ledger = Ledger("training data")  # conversations of this rank
+        self.num_left_out = 0  # queries of all ranks whose objects the frame cuts
+        self.first_step = 0
+
+    def __len__(self) -> int:
+        return self.num_steps * self.builder.shape.accumulation
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self.num_workers:  # forked tokenizers are serial anyway; unset, each worker warns about it
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        items = DataLoader(
+            _Steps(self.builder, self.rank),
+            batch_size=None,
+            sampler=range(self.first_step, self.num_steps),
+            num_workers=self.num_workers,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # or it would draw from the global one, and resumed runs differ
+        )
+        for item in items:
+            self._account_for(item)
+            yield from item.batches
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which the mixture is seen once."""
+        mixture = self.builder.mixture
+        return mixture.epoch_draws / mixture.conversations_per_step
+
+    def seek(self, step: int) -> None:
+        """Let the next iteration start at `step` (optimizer steps, from 0). Reads nothing.
+
+        Raises:
+            ValueError: if the run has no such step.
+        """
+        if not 0 <= step <= self.num_steps:
+            raise ValueError(f"cannot go to step {step} of a run with {self.num_steps} steps")
+        self.first_step = step
+
+    def state_dict(self, step: int) -> dict[str, Any]:
+        """The state after `step` optimizer steps, as plain JSON values."""
+        return self.builder.mixture.state(step)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where a saved run stopped; any number of ranks and workers may go on from there.
+
+        Raises:
+            ValueError: if seed, sources or conversations per step are not those of the saved run.
+        """
+        self.builder.mixture.require_same_order(state)
+        self.seek(state["step"])
+
+    def _account_for(self, item: StepItem) -> None:
+        for sample_id, reason, detail in item.dropped:
+            self.ledger.drop(sample_id, reason, detail)
+        self.ledger.keep(item.num_kept)
+        self.num_left_out += item.num_left_out
+        shape, mixture = self.builder.shape, self.builder.mixture
+        planned = self.num_steps * mixture.conversations_per_step / shape.world_size
+        seen = self.ledger.num_kept + self.ledger.num_dropped
+        allowed = self.max_dropped_fraction * max(seen, min(planned, _ENOUGH_TO_JUDGE))
+        if self.ledger.num_dropped > allowed:
+            self.ledger.require_dropped_at_most(self.max_dropped_fraction)
+
+
+class _Steps(Dataset[StepItem]):
+    def __init__(self, builder: StepBuilder, rank: int) -> None:
+        self.builder = builder
+        self.rank = rank
+
+    def __getitem__(self, step: int) -> StepItem:
+        return self.builder.build(step, self.rank)
+
+
+def _unchanged(item: Any) -> Any:
+    return item
+
+
+def _run_length(mixture: Mixture, num_steps: int | None, epochs: float | None) -> tuple[int, int | None]:
+    """(steps, conversations at which the last one ends or None for a full one)."""
+    if (num_steps is None) == (epochs is None):
+        raise ValueError(f"expected either num_steps or epochs, got {num_steps} and {epochs}")
+    if num_steps is not None:
+        if mixture.last_step is not None and num_steps > mixture.last_step:
+            raise ValueError(
+                f"the run has {num_steps} steps, but every source ends by step {mixture.last_step}; "
+                f"leave until_step of one source empty"
+            )
+        return num_steps, None
+    if mixture.has_schedule:
+        raise ValueError("sources with from_step or until_step have no epoch; give the number of steps")
+    total = round(mixture.epoch_draws * float(epochs or 0))
+    if total < 1:
+        raise ValueError(f"epochs must be greater than 0, got {epochs}")
+    return math.ceil(total / mixture.conversations_per_step), total
