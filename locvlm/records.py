@@ -52,7 +52,7 @@ class Query:
 
     objective: Objective
     phrase: str = ""  # class label or description
-    category: str = ""  # class label, also where `phrase` is a description; for breakdowns and checks
+    category: str = ""  # class label, also where `phrase` is a description
     box_px: Box | None = None  # source pixels
     question: str = ""
     answer: str = ""
@@ -82,8 +82,8 @@ class Turn:
 class Sample:
     """An image with independent dialogues about it, as final text.
 
-    Each branch is a dialogue of one or more turns that sees the image and itself, never its siblings. A record
-    gives one branch per query; a LLaVA conversation, whose turns build on each other, gives a single branch.
+    Each branch is a dialogue of one or more turns that sees the image and itself, never its siblings. A
+    record gives one branch per query; a LLaVA conversation, whose turns build on each other, a single branch.
     """
 
     id: str

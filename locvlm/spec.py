@@ -25,8 +25,8 @@ class VisionSpec:
     def __post_init__(self) -> None:
         if self.patch <= 0 or self.canvas <= 0 or self.canvas % self.patch:
             raise ValueError(
-                f"the canvas must be a whole number of patches, got canvas {self.canvas} and patch {self.patch}; "
-                f"CLIP ViT-L/14 has 224 and 14, or 336 and 14"
+                f"the canvas must be a whole number of patches, got canvas {self.canvas} and patch "
+                f"{self.patch}; CLIP ViT-L/14 has 224 and 14, or 336 and 14"
             )
 
     @property

@@ -1,0 +1,1 @@
+"""Packed batches -> loss and answers."""

@@ -1,0 +1,184 @@
+"""The adapter between tower and language model: its two kinds, fresh weights, and files that hold it alone.
+
+Both kinds are the stock two-layer projector of LLaVA, so that every checkpoint stays stock:
+
+    mlp     linear_1 -> GELU -> linear_2        LocVLM-L, LLaVA-1.5
+    linear  linear_1 -> nothing -> identity     LocVLM-B; `projector_hidden_act="linear"`, the last is frozen
+
+An adapter-only folder (what stage 1 leaves) holds `adapter.safetensors` and `adapter_config.json`; the latter
+says what the adapter was trained between, and `load_adapter` refuses to put it anywhere else.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import LlavaConfig
+
+logger = logging.getLogger(__name__)
+
+AdapterKind = Literal["linear", "mlp"]
+HIDDEN_ACT: dict[AdapterKind, str] = {"linear": "linear", "mlp": "gelu"}  # LlavaConfig.projector_hidden_act
+WEIGHTS_FILE = "adapter.safetensors"
+CONFIG_FILE = "adapter_config.json"
+
+
+def adapter_kind(config: LlavaConfig) -> AdapterKind:
+    """Which kind a checkpoint's configuration describes; no activation between the layers means `linear`."""
+    return "linear" if config.projector_hidden_act == HIDDEN_ACT["linear"] else "mlp"
+
+
+def require_adapter_kind(kind: str) -> AdapterKind:
+    """`kind`, if it is one.
+
+    Raises:
+        ValueError: naming the kinds there are.
+    """
+    for known in get_args(AdapterKind):
+        if kind == known:
+            return known
+    raise ValueError(f"the adapter is one of {', '.join(get_args(AdapterKind))}, got {kind!r}")
+
+
+@torch.no_grad()
+def reset_adapter(projector: Any, kind: AdapterKind, *, seed: int) -> None:
+    """Fresh weights in place: normal(0, 1 / sqrt(width in)), bias 0; a linear kind ends in the identity.
+
+    The same seed gives the same weights on every machine and whatever was drawn before.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in (projector.linear_1, projector.linear_2):
+        fresh = torch.randn(layer.weight.shape, generator=generator) / layer.weight.shape[1] ** 0.5
+        layer.weight.copy_(fresh)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    if kind == "linear":
+        projector.linear_2.weight.copy_(torch.eye(projector.linear_2.weight.shape[0]))
+
+
+def adapter_facts(config: LlavaConfig) -> dict[str, Any]:
+    """What an adapter depends on: its kind and sizes, the tower it reads, the frame of the pixels it saw.
+
+    The codec, the location type and the conversation are left out on purpose: stage 1 writes no coordinates,
+    so that one stage-1 adapter serves stage-2 runs with every codec.
+    """
+    ours = getattr(config, "locvlm", None) or {}
+    vision: Any = config.vision_config
+    text: Any = config.text_config
+    return {
+        "kind": adapter_kind(config),
+        "vision_width": vision.hidden_size,
+        "llm_width": text.hidden_size,
+        "canvas": vision.image_size,
+        "patch": vision.patch_size,
+        "frame": (ours.get("contract") or {}).get("frame"),
+        "tower": ours.get("tower"),
+    }
+
+
+def save_adapter(model: nn.Module, folder: str | Path) -> None:
+    """Write the model's adapter alone to `folder`. Under ZeRO-3 every rank must call it; rank 0 writes."""
+    folder = Path(folder)
+    projector = _projector(model)
+    with _gathered(projector.parameters()) as is_writer:
+        if not is_writer:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {
+            name: weight.detach().cpu().contiguous() for name, weight in projector.state_dict().items()
+        }
+        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        facts = json.dumps(adapter_facts(_config(model)), indent=2) + "\n"
+        (folder / CONFIG_FILE).write_text(facts, encoding="utf-8")
+
+
+def load_adapter(model: nn.Module, folder: str | Path) -> None:
+    """Put an adapter-only folder's weights into the model.
+
+    Raises:
+        ValueError: if a file is missing or broken, if the adapter was trained for another tower, frame or
+        size, or
+            if a weight is missing, unknown or of another shape. The model is untouched then.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder} is not an adapter-only folder: no {name}; expected the output of stage 1"
+            )
+    try:
+        saved_facts = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        weights = load_file(folder / WEIGHTS_FILE)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ValueError(f"the adapter in {folder} cannot be read: {error}") from error
+    _require_same_facts(saved_facts, adapter_facts(_config(model)), folder)
+    projector = _projector(model)
+    _require_same_shapes(weights, projector, folder)
+    with torch.no_grad(), _gathered(projector.parameters()):
+        for name, parameter in projector.named_parameters():
+            parameter.copy_(weights[name])
+    logger.info("loaded the adapter of %s", folder)
+
+
+def _require_same_facts(saved: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
+    for name, value in expected.items():
+        got = saved.get(name)
+        is_unknown = name in ("tower", "frame") and (
+            got is None or value is None
+        )  # public checkpoints do not say
+        if got != value and not is_unknown:
+            raise ValueError(
+                f"the adapter in {folder} does not fit this model: {name} is {got!r} there and {value!r} "
+                f"here; train stage 1 from the same starting checkpoint, or start "
+                f"stage 2 from the one that stage 1 used"
+            )
+
+
+def _require_same_shapes(weights: dict[str, torch.Tensor], projector: nn.Module, folder: Path) -> None:
+    expected = {name: _whole_shape(parameter) for name, parameter in projector.named_parameters()}
+    missing, unknown = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    if missing or unknown:
+        raise ValueError(
+            f"{folder / WEIGHTS_FILE} does not hold this adapter: missing {missing}, unknown {unknown}"
+        )
+    for name, shape in expected.items():
+        if tuple(weights[name].shape) != shape:
+            raise ValueError(
+                f"{folder / WEIGHTS_FILE}: {name} has shape {tuple(weights[name].shape)}, expected {shape}"
+            )
+
+
+def _projector(model: nn.Module) -> nn.Module:
+    return model.get_submodule("model.multi_modal_projector")
+
+
+def _config(model: nn.Module) -> LlavaConfig:
+    config = model.config
+    assert isinstance(config, LlavaConfig)
+    return config
+
+
+def _whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """The parameter's shape, also where ZeRO-3 has cut it up."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+@contextlib.contextmanager
+def _gathered(parameters: Iterable[nn.Parameter]) -> Iterator[bool]:
+    """Whole parameters inside; under ZeRO-3 rank 0's changes reach all ranks. Yields: is it I who writes?"""
+    parameters = list(parameters)
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        is_first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        yield is_first
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+        yield torch.distributed.get_rank() == 0

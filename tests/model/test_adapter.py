@@ -1,0 +1,151 @@
+"""Adapters: the linear kind stays linear, and adapter-only folders go back only where they came from."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from locvlm.model.adapter import load_adapter, reset_adapter, save_adapter
+from locvlm.model.freeze import freeze
+from locvlm.model.locvlm import LocVLM
+from locvlm.model.variants import variant
+
+IMAGE_TOKEN_ID, NUM_PATCHES = 60, 4
+
+
+def facts(**changes):
+    return {"contract": {"codec": "ivb", "frame": "stretch", "canvas": 8}, "tower": "abc", **changes}
+
+
+def one_step(model: LocVLM) -> None:
+    row = torch.tensor([[1, *[IMAGE_TOKEN_ID] * NUM_PATCHES, 5, 6]])
+    pixel_values = torch.randn(1, 3, 8, 8, dtype=model.dtype)
+    loss = model(
+        input_ids=row, pixel_values=pixel_values, labels=row.masked_fill(row == IMAGE_TOKEN_ID, -100)
+    ).loss
+    loss.backward()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    torch.optim.AdamW(trained, lr=0.1, weight_decay=0.1).step()
+
+
+@pytest.mark.parametrize("stage", [("adapter",), ("adapter", "llm")])
+def test_training_a_linear_adapter_leaves_its_second_layer_the_identity(build_model, stage):
+    model = build_model("linear")
+    projector = model.model.multi_modal_projector
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    freeze(model, train=stage)
+    one_step(model)
+    assert torch.equal(projector.linear_2.weight, torch.eye(24, dtype=torch.float64))
+    assert not projector.linear_2.bias.any()
+    assert not torch.equal(projector.linear_1.weight, before["model.multi_modal_projector.linear_1.weight"])
+    patches = torch.randn(2, NUM_PATCHES, 16, dtype=torch.float64)
+    assert torch.equal(projector(patches), projector.linear_1(patches))
+
+
+def test_an_mlp_adapter_trains_whole(build_model):
+    model = build_model("mlp")
+    rows = {row.part: row for row in freeze(model, train=("adapter",))}
+    projector = model.model.multi_modal_projector
+    assert rows["adapter"].num_trained == sum(parameter.numel() for parameter in projector.parameters())
+    before = projector.linear_2.weight.clone()
+    one_step(model)
+    assert not torch.equal(projector.linear_2.weight, before)
+
+
+def test_freeze_trains_what_is_named_and_counts_it(build_model):
+    model = build_model("linear")
+    rows = {row.part: row for row in freeze(model, train=("adapter", "llm"))}
+    assert rows["vision_tower"].num_trained == 0 < rows["vision_tower"].num_total
+    assert rows["llm"].num_trained == rows["llm"].num_total
+    assert rows["adapter"].num_trained == 16 * 24 + 24  # linear_1 alone
+    assert sum(row.num_total for row in rows.values()) == sum(p.numel() for p in model.parameters())
+    assert sum(row.num_trained for row in rows.values()) == sum(
+        p.numel() for p in model.parameters() if p.requires_grad
+    )
+    for wrong in ((), ("projector",)):
+        with pytest.raises(ValueError, match="vision_tower, adapter, llm"):
+            freeze(model, train=wrong)
+
+
+def test_fresh_weights_depend_on_the_seed_alone(build_model):
+    first, second = build_model("mlp", exact=False), build_model("mlp", exact=False)
+    torch.manual_seed(123)
+    for model, seed in ((first, 5), (second, 5)):
+        reset_adapter(model.model.multi_modal_projector, "mlp", seed=seed)
+    weights = [model.model.multi_modal_projector.linear_1.weight.clone() for model in (first, second)]
+    assert torch.equal(*weights)
+    reset_adapter(second.model.multi_modal_projector, "mlp", seed=6)
+    assert not torch.equal(weights[0], second.model.multi_modal_projector.linear_1.weight)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_an_adapter_goes_through_its_folder_unchanged(build_model, tmp_path, kind):
+    source, target = build_model(kind, exact=False, seed=1), build_model(kind, exact=False, seed=2)
+    source.config.locvlm = facts()
+    target.config.locvlm = facts(
+        contract={"codec": "nfp", "frame": "stretch", "canvas": 8}
+    )  # the codec may differ
+    save_adapter(source, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter.safetensors", "adapter_config.json"}
+    load_adapter(target, tmp_path)
+    for name, weight in source.model.multi_modal_projector.state_dict().items():
+        assert torch.equal(target.model.multi_modal_projector.state_dict()[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (facts(contract={"codec": "ivb", "frame": "pad"}), "frame is 'stretch' there and 'pad' here"),
+        (facts(tower="def"), "tower is 'abc' there and 'def' here"),
+    ],
+)
+def test_an_adapter_of_another_frame_or_tower_is_refused(build_model, tmp_path, change, message):
+    source, target = build_model(exact=False, seed=1), build_model(exact=False, seed=2)
+    source.config.locvlm, target.config.locvlm = facts(), change
+    save_adapter(source, tmp_path)
+    before = target.model.multi_modal_projector.linear_1.weight.clone()
+    with pytest.raises(ValueError, match=message):
+        load_adapter(target, tmp_path)
+    assert torch.equal(target.model.multi_modal_projector.linear_1.weight, before)
+
+
+def test_an_adapter_of_another_kind_or_size_is_refused(build_model, tmp_path):
+    save_adapter(build_model("linear", exact=False), tmp_path)
+    with pytest.raises(ValueError, match="kind is 'linear' there and 'mlp' here"):
+        load_adapter(build_model("mlp", exact=False), tmp_path)
+    with pytest.raises(ValueError, match="vision_width is 16 there and 192 here"):
+        load_adapter(LocVLM(variant("tiny")), tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "extra", "shape"])
+def test_adapter_weights_must_match_name_by_name(build_model, tmp_path, damage):
+    model = build_model(exact=False)
+    save_adapter(model, tmp_path)
+    weights = load_file(tmp_path / "adapter.safetensors")
+    if damage == "missing":
+        del weights["linear_2.bias"]
+    elif damage == "extra":
+        weights["linear_3.weight"] = torch.zeros(1)
+    else:
+        weights["linear_1.bias"] = torch.zeros(3)
+    save_file(weights, tmp_path / "adapter.safetensors")
+    message = {
+        "missing": "linear_2.bias",
+        "extra": "linear_3.weight",
+        "shape": r"shape \(3,\), expected \(24,\)",
+    }
+    with pytest.raises(ValueError, match=message[damage]):
+        load_adapter(model, tmp_path)
+
+
+def test_a_folder_without_an_adapter_or_with_a_broken_one_is_refused(build_model, tmp_path):
+    model = build_model(exact=False)
+    with pytest.raises(ValueError, match="output of stage 1"):
+        load_adapter(model, tmp_path)
+    save_adapter(model, tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["canvas"] == 8
+    (tmp_path / "adapter.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_adapter(model, tmp_path)
