@@ -1,0 +1,84 @@
+"""A tiny checkpoint of every frame, composed from random parts, with a sentencepiece tokenizer."""
+
+import pytest
+import sentencepiece
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+from locvlm.data.prompt import FORMATS, chat_template, render_question
+from locvlm.data.tokenize import load_tokenizer
+from locvlm.model.compose import CoordinateChoice, compose, save_checkpoint
+
+VOCABULARY = 400
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    """llm/ with a rope base that is not the default, and clip/."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("parts")
+    sentences = [render_question("Where is the dog? (0, 12, 345, 67) 89", name, False) for name in FORMATS]
+    (folder / "text.txt").write_text("\n".join(sentences * 10))
+    config = LlamaConfig(
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        rope_parameters={"rope_type": "default", "rope_theta": 50000.0},
+    )
+    llm = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in llm.model.layers.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(10.0)  # so that positions and attention matter to the logits
+    llm.save_pretrained(folder / "llm")
+    sentencepiece.SentencePieceTrainer.Train(
+        input=str(folder / "text.txt"),
+        model_prefix=str(folder / "llm" / "tokenizer"),
+        model_type="bpe",
+        vocab_size=VOCABULARY,
+        split_digits=True,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        hidden_act="gelu",
+    )
+    CLIPVisionModel(vision).save_pretrained(folder / "clip")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def build_checkpoint(parts, tmp_path_factory):
+    """build_checkpoint(frame=, adapter=, conversation=, tokenizer=folder) -> folder, each made once."""
+    made = {}
+
+    def build(frame="stretch", adapter="linear", conversation="vicuna_v1", tokenizer=None):
+        key = (frame, adapter, conversation, tokenizer)
+        if key not in made:
+            tokenizer = load_tokenizer(tokenizer or parts / "llm")
+            model = compose(
+                llm=parts / "llm",
+                clip=str(parts / "clip"),
+                tokenizer=tokenizer,
+                adapter=adapter,
+                coordinates=CoordinateChoice(frame=frame),
+                conversation=conversation,
+            )
+            made[key] = tmp_path_factory.mktemp("checkpoint") / "init"
+            save_checkpoint(model, tokenizer, made[key], chat_template=chat_template(conversation))
+        return made[key]
+
+    return build
