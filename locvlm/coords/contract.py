@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
-from locvlm.coords.codec import CODECS, Codec, ParseFailure, build_codec
+from locvlm.coords.codec import CODECS, Codec, build_codec
+from locvlm.coords.notation import ParseFailure
 from locvlm.geometry import Box, Frame, FrameMode, Location, Size, build_frame
 from locvlm.records import LocationKind
 

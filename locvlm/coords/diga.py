@@ -6,7 +6,7 @@ has negative ones. The paper leaves the point undefined; it is written as (p, q,
 
 from dataclasses import dataclass
 
-from locvlm.coords.codec import (
+from locvlm.coords.notation import (
     ParseFailure,
     checked,
     first_location,

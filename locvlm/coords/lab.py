@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from locvlm.coords.codec import ParseFailure
 from locvlm.coords.contract import CoordinateContract
+from locvlm.coords.notation import ParseFailure
 from locvlm.geometry import Box, Frame, Location, iou
 from locvlm.records import ImageAnnotation
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from locvlm.coords.codec import (
+from locvlm.coords.notation import (
     ParseFailure,
     checked,
     first_location,

@@ -2,7 +2,8 @@ import random
 
 import pytest
 
-from locvlm.coords.codec import CODECS, ParseFailure, build_codec, round_half_even
+from locvlm.coords.codec import CODECS, build_codec
+from locvlm.coords.notation import ParseFailure, round_half_even
 from locvlm.geometry import Box, Point, build_frame
 
 PAPER_BOX = Box(10 / 512, 120 / 512, 30 / 512, 145 / 512)  # the paper's worked example, of 512 x 512 pixels

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from locvlm.coords.codec import CODECS, ParseFailure
+from locvlm.coords.codec import CODECS
 from locvlm.coords.contract import CoordinateContract, require_same
+from locvlm.coords.notation import ParseFailure
 from locvlm.geometry import Box, Point
 
 CONTRACT = CoordinateContract(canvas=224, patch=14)

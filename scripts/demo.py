@@ -1,0 +1,245 @@
+"""The whole way in one go: a world, two stages of training, evaluation, export, a report; on a laptop's CPU.
+
+    bash scripts/demo.sh                 runs/demo/report.html, and a table on the terminal
+    bash scripts/demo.sh --quick         the same in about three minutes, with no claim on accuracy
+    bash scripts/demo.sh --codec diga    locations written another way, in runs/demo_diga
+
+Every phase is one or more programs of this repository, shown as they start, so that each can be run by hand.
+A phase that finished with the same commands and configuration is skipped when this is started again; one that
+was interrupted goes on where it was.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from locvlm.io import read_json, write_json
+from locvlm.log import setup_logging
+from locvlm.phases import Phase, PhaseFailed, run_phases
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGE1_CONFIG = "train/configs/demo_stage1.yaml"
+STAGE2_CONFIG = "train/configs/demo_stage2.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything."""
+
+    train_scenes: int
+    val_scenes: int
+    stage1_eval_scenes: int  # stage 1 has not seen a location yet: a few suffice to say so
+    baseline_scenes: int
+    stage1: dict[str, Any] = field(default_factory=dict)  # overrides of the stages' configs
+    stage2: dict[str, Any] = field(default_factory=dict)
+
+
+FULL = Size(train_scenes=12_000, val_scenes=500, stage1_eval_scenes=100, baseline_scenes=500)
+QUICK = Size(
+    train_scenes=300,
+    val_scenes=24,
+    stage1_eval_scenes=8,
+    baseline_scenes=8,
+    stage1={"training.max_steps": 12, "training.save_steps": 6},
+    stage2={"training.max_steps": 20, "training.save_steps": 10},
+)
+
+
+def command(program: str, options: dict[str, Any]) -> list[str]:
+    """The program with `--name value` for each option."""
+    return [program, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+
+
+def plan(out: Path, size: Size, *, codec: str, seed: int) -> list[Phase]:
+    """The phases in order."""
+    world, data, init, final1, final2 = (
+        out / name for name in ("world", "data", "init", "stage1/final", "stage2/final")
+    )
+    notes, train_images, val_images = world / "annotations", world / "images/train", world / "images/val"
+    questions = {"data-root": data, "image-root": val_images}
+    baseline = {"images": "blank,shuffled", "limit": size.baseline_scenes}
+    return [
+        Phase(
+            name="world",
+            commands=[
+                command(
+                    "scripts/make_world.py",
+                    {"out": world, "train": size.train_scenes, "val": size.val_scenes, "seed": seed},
+                )
+            ],
+            makes=[world],
+        ),
+        Phase(
+            name="data",
+            commands=[
+                command(
+                    "data_builders/stage1_pairs.py",
+                    {"captions": notes / "captions_train.json", "out": data / "stage1_train.jsonl"},
+                ),
+                *(
+                    command(
+                        "data_builders/localize_instruct.py",
+                        {
+                            "instances": notes / f"instances_{split}.json",
+                            "out": data / f"localize_{split}.jsonl",
+                            "seed": seed,
+                        },
+                    )
+                    for split in ("train", "val")
+                ),
+                command(
+                    "data_builders/coco_spatial.py",
+                    {"instances": notes / "instances_val.json", "out": data, "seed": seed},
+                ),
+            ],
+            makes=[data],
+            needs=["world"],
+            is_resumable=False,
+        ),
+        Phase(
+            name="init",
+            commands=[
+                command(
+                    "scripts/init_checkpoint.py",
+                    {
+                        "llm": world / "llm",
+                        "clip": world / "clip",
+                        "tokenizer": world / "tokenizer",
+                        "codec": codec,
+                        "out": init,
+                    },
+                )
+            ],
+            makes=[init],
+            needs=["world"],
+            is_resumable=False,
+        ),
+        Phase(
+            name="stage1",
+            commands=[
+                command(
+                    "train/stage1.py",
+                    {
+                        "config": STAGE1_CONFIG,
+                        "model.checkpoint": init,
+                        "data.sources.0.path": data / "stage1_train.jsonl",
+                        "data.sources.0.image_root": train_images,
+                        "training.output_dir": out / "stage1",
+                        **size.stage1,
+                    },
+                )
+            ],
+            makes=[out / "stage1"],
+            needs=["data", "init"],
+            configs=[STAGE1_CONFIG],
+        ),
+        Phase(
+            name="eval_stage1",
+            commands=[
+                command(
+                    "eval/run.py",
+                    {
+                        "model": init,
+                        "adapter": final1,
+                        "tasks": "locpred,absent,revloc",
+                        "limit": size.stage1_eval_scenes,
+                        "output-dir": out / "eval/stage1",
+                        **questions,
+                    },
+                )
+            ],
+            makes=[out / "eval/stage1"],
+            needs=["stage1"],
+        ),
+        Phase(
+            name="stage2",
+            commands=[
+                command(
+                    "train/stage2.py",
+                    {
+                        "config": STAGE2_CONFIG,
+                        "model.checkpoint": init,
+                        "model.adapter": final1,
+                        "data.sources.0.path": data / "localize_train.jsonl",
+                        "data.sources.0.image_root": train_images,
+                        "training.output_dir": out / "stage2",
+                        **size.stage2,
+                    },
+                )
+            ],
+            makes=[out / "stage2"],
+            needs=["data", "init", "stage1"],
+            configs=[STAGE2_CONFIG],
+        ),
+        Phase(
+            name="eval_stage2",
+            commands=[
+                command(
+                    "eval/run.py", {"model": final2, "output-dir": out / "eval/stage2", **questions, **more}
+                )
+                for more in ({"tasks": "*"}, {"tasks": "locpred", **baseline})
+            ],
+            makes=[out / "eval/stage2"],
+            needs=["stage2"],
+        ),
+        Phase(
+            name="export",
+            commands=[command("scripts/export_hf.py", {"checkpoint": final2, "out": out / "export"})],
+            makes=[out / "export"],
+            needs=["stage2"],
+            is_resumable=False,
+        ),
+        Phase(
+            name="report",
+            commands=[command("eval/report.py", {"run": out})],
+            needs=["eval_stage1", "eval_stage2", "export"],
+            is_always_run=True,
+        ),
+    ]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--quick", action="store_true", help="all phases, hardly any training: three minutes")
+    parser.add_argument(
+        "--codec", choices=("ivb", "nfp", "diga"), default="ivb", help="how locations are written"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="run folder; default: runs/demo, with _quick and the codec added"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes and the questions")
+    args = parser.parse_args()
+    suffix = ("_quick" if args.quick else "") + ("" if args.codec == "ivb" else f"_{args.codec}")
+    args.out = args.out or Path("runs") / f"demo{suffix}"
+    return args
+
+
+def main() -> None:
+    """Run every phase that does not stand yet; seconds per phase join the scores."""
+    args = parse_arguments()
+    os.chdir(ROOT)
+    setup_logging()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    phases = plan(args.out, QUICK if args.quick else FULL, codec=args.codec, seed=args.seed)
+    try:
+        journal = run_phases(phases, args.out, root=ROOT)
+    except PhaseFailed as error:
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit("demo: interrupted; started again, it goes on here")
+    seconds = {f"seconds_{name}": value for name, value in journal.seconds().items()}
+    scores = args.out / "scores.json"
+    write_json(scores, {**read_json(scores), **seconds})
+    print(f"\n{sum(journal.seconds().values()) / 60:.1f} minutes in all phases, over all starts")
+    print(f"report {args.out / 'report.html'}\nscores {scores}\nmodel  {args.out / 'export'}")
+
+
+if __name__ == "__main__":
+    main()
