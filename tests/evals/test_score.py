@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+import pytest
+
+from locvlm.evals.score import FLAT_SCORES, flatten, format_table, judge, score_folder, score_rows
+from locvlm.evals.store import append_predictions, open_predictions, predictions_path
+from locvlm.geometry import Box
+from locvlm.records import Prediction
+
+
+def answered(name: str, text: str, *, failed: str = "") -> Prediction:
+    gold = {
+        "objective": "locpred",
+        "phrase": "mug",
+        "category": "mug",
+        "answer": "",
+        "box_px": [0, 0, 224, 28],
+        "width": 448,
+        "height": 56,
+        "overlap_fraction": 0.0,
+    }
+    return Prediction(
+        id=name, record_id="r", image="0.png", question="Where?", answer=text, gold=gold, failed=failed
+    )
+
+
+RIGHT, WRONG = "It is located at (0, 0, 56, 56)", "It is located at (56, 56, 112, 112)"
+ROWS = [
+    answered("a", RIGHT),
+    answered("b", WRONG),
+    answered("c", "I do not know"),
+    answered("d", "", failed="unreadable image: 0.png"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path, meta):
+    """folder(rows): an evaluation folder that holds these answers to locpred."""
+
+    def write(rows, **changes):
+        path = predictions_path(tmp_path, "locpred", "real")
+        open_predictions(path, replace(meta, num_questions=len(rows), **changes))
+        append_predictions(path, rows)
+        return tmp_path
+
+    return write
+
+
+def test_boxes_are_compared_in_source_pixels(contract):
+    # 448 x 56 stretched to 112 x 112: four source pixels to one across, one to two down
+    assert judge(ROWS[0], parse="location", contract=contract).reading == Box(0, 0, 224, 28)
+
+
+def test_every_question_is_counted_once(contract, locpred_task):
+    result = score_rows(locpred_task, [judge(row, parse="location", contract=contract) for row in ROWS])
+    assert {k: result[k] for k in ("asked", "answered", "failed", "unreadable")} == {
+        "asked": 4,
+        "answered": 3,
+        "failed": 1,
+        "unreadable": 1,
+    }
+    assert result["scores"]["acc50"] == 1 / 4
+    assert result["breakdowns"]["size"] == {"large": {"asked": 4, **result["scores"]}}
+    assert result["centre_box"]["acc50"] == 0
+
+
+def test_a_folder_is_scored_without_a_model(folder, locpred_task):
+    scores = score_folder(folder(ROWS), [locpred_task])
+    assert scores["flat"] == {
+        "locpred_acc50": 1 / 4,
+        "locpred_miou": 1 / 4,
+        "parse_failures": 1 / 3,  # of the answered ones
+        "centre_box_acc50": 0.0,
+    }
+    assert scores["tasks"]["locpred"]["decoding"] == "greedy"
+    assert "acc50 0.250" in format_table(scores)
+
+
+def test_baselines_are_scored_beside(folder, meta, locpred_task):
+    root = folder(ROWS)
+    path = predictions_path(root, "locpred", "blank")
+    open_predictions(path, replace(meta, images="blank"))
+    append_predictions(path, ROWS[:2])
+    flat = score_folder(root, [locpred_task])["flat"]
+    assert flat["blank_acc50"] == 1 / 2
+    assert flat["locpred_acc50"] == 1 / 4
+
+
+def test_answers_to_another_version_and_unfinished_files_are_refused(folder, locpred_task, meta):
+    root = folder(ROWS)
+    with pytest.raises(ValueError, match="version 1 of task locpred, this is version 2"):
+        score_folder(root, [replace(locpred_task, version=2)])
+    path = predictions_path(root, "locpred", "real")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    with pytest.raises(ValueError, match="3 of 4 answers"):
+        score_folder(root, [locpred_task])
+
+
+def test_a_folder_without_answers_is_an_error(tmp_path, locpred_task):
+    with pytest.raises(ValueError, match=r"run eval/run\.py first"):
+        score_folder(tmp_path, [locpred_task])
+
+
+def test_flat_scores_point_at_tasks_and_metrics_that_exist(tasks):
+    for task, metric in FLAT_SCORES.values():
+        assert metric in tasks[task.split(".")[0]].metrics
+    assert flatten({}) == {}
