@@ -173,15 +173,14 @@ class StepLoader:
     processes prepare whole steps ahead; their number changes nothing about the result.
 
     Args:
-        num_steps: steps of the run; or epochs: passes over the mixture, the last step shorter if they do not
-        divide; every conversation of a source
-            with weight 1 then comes exactly `epochs` times.
+        num_steps: steps of the run, or
+        epochs: passes over the mixture; the last step is shorter if they do not divide. Every conversation of
+            a source with weight 1 then comes exactly `epochs` times.
 
     Raises:
-        ValueError: while iterating, once more than `max_dropped_fraction` of the conversations was dropped;
-        for the
-            first 1000 as a share of those 1000 (or of the run, if it is shorter), so that one bad image does
-            not stop a run at once, and a wrong image folder does.
+        ValueError: while iterating, once more than `max_dropped_fraction` of the conversations was dropped.
+            For the first 1000 it is a share of those 1000 (or of the run, if it is shorter), so that one bad
+            image does not stop a run at once, and a wrong image folder does.
     """
 
     def __init__(

@@ -1,0 +1,201 @@
+"""What a checkpoint holds, how it appears complete or not at all, and how training goes on from it.
+
+RUN/checkpoint-20/
+  checkpoint.json          step, stage, ranks, engine, position in the data: who may resume from it
+  <weights>                stage 1: the adapter alone; stage 2: a whole Hugging Face folder
+  optimizer.pt scheduler.pt, or DeepSpeed's global_step20/    states of what trains
+  rng_state*.pth  trainer_state.json
+"""
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from locvlm.dist import is_main
+from locvlm.io import read_json, write_json
+from locvlm.model.adapter import load_adapter, save_adapter
+from locvlm.model.locvlm import LocVLM
+from locvlm.model.processor import build_processor
+
+logger = logging.getLogger(__name__)
+
+STAGING = "incomplete"  # folder of a run in which checkpoints are written before they get their place
+_DESCRIPTION = "checkpoint.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+Stage = Literal["stage1", "stage2"]
+GatherState = Callable[
+    [], dict[str, torch.Tensor]
+]  # whole weights on the main process; every rank has to call it
+
+
+# ---- weights, by stage
+
+
+class Weights(Protocol):
+    """How a stage writes and reads weights. `save` is called on every rank."""
+
+    stage: Stage
+
+    def save(self, model: LocVLM, folder: Path, gather: GatherState) -> None:
+        """Write into `folder`."""
+
+    def load(self, model: LocVLM, folder: Path) -> None:
+        """Restore in place what `save` wrote."""
+
+
+class AdapterWeights:
+    """Stage 1: the adapter, never the frozen language model."""
+
+    stage: Stage = "stage1"
+
+    def save(self, model: LocVLM, folder: Path, gather: GatherState) -> None:
+        """adapter.safetensors and adapter_config.json."""
+        save_adapter(model, folder)
+
+    def load(self, model: LocVLM, folder: Path) -> None:
+        """Put them back."""
+        load_adapter(model, folder)
+
+
+class FolderWeights:
+    """Stage 2: a Hugging Face folder with tokenizer and processor, ready to be evaluated and exported."""
+
+    stage: Stage = "stage2"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> None:
+        self._tokenizer = tokenizer
+        self._chat_template = chat_template
+
+    def save(self, model: LocVLM, folder: Path, gather: GatherState) -> None:
+        """The whole model."""
+        state = gather()
+        if not is_main():
+            return
+        # The library notes how weights were named where they came from, under ZeRO-3 wrongly: it would save
+        # names that nothing loads. Without the note it writes the published ones.
+        model.__dict__.pop("_weight_conversions", None)
+        model.save_pretrained(folder, state_dict=state)
+        processor = build_processor(self._tokenizer, model.spec, model.contract.frame, self._chat_template)
+        processor.save_pretrained(folder)
+
+    def load(self, model: LocVLM, folder: Path) -> None:
+        """Put the weights back, through the library's own key names."""
+        saved = type(model).from_pretrained(folder, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict(), strict=True)
+
+
+# ---- checkpoints of a run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What a checkpoint is; decides who may resume from it."""
+
+    step: int
+    stage: Stage
+    num_ranks: int
+    zero_stage: int  # 0: without DeepSpeed
+    data: dict[str, Any]  # position in the data, see `StepLoader.state_dict`
+
+
+def publish(run: Path, name: str) -> None:
+    """Move the completely written RUN/incomplete/NAME to RUN/NAME, in the place of one that stands there."""
+    staged, final = run / STAGING / name, run / name
+    _flush(staged)
+    if final.exists():
+        os.replace(final, run / STAGING / f"{name}.old")
+    os.replace(staged, final)
+    shutil.rmtree(run / STAGING, ignore_errors=True)
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write what makes a folder a checkpoint."""
+    write_json(folder / _DESCRIPTION, asdict(description))
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """The newest complete checkpoint of a run folder; None if it has none."""
+    found = [
+        (int(match[1]), folder)
+        for folder in (run.iterdir() if run.is_dir() else ())
+        if (match := _NAME.fullmatch(folder.name)) and (folder / _DESCRIPTION).is_file()
+    ]
+    return max(found)[1] if found else None
+
+
+def remove_incomplete(run: Path) -> None:
+    """Delete what a killed run was writing."""
+    if (run / STAGING).is_dir():
+        logger.warning("removing %s: the run that wrote it was stopped before it was complete", run / STAGING)
+        shutil.rmtree(run / STAGING)
+
+
+def describe(folder: Path) -> Description:
+    """What a checkpoint says of itself.
+
+    Raises:
+        ValueError: if it is no complete checkpoint.
+    """
+    if not (folder / _DESCRIPTION).is_file():
+        raise ValueError(
+            f"cannot resume from {folder}: it has no {_DESCRIPTION}, so it is no complete checkpoint; "
+            f"expected a folder RUN/checkpoint-N. To start from weights alone, name them as model.checkpoint"
+        )
+    return Description(**read_json(folder / _DESCRIPTION))
+
+
+def require_resumable(folder: Path, *, stage: Stage, num_ranks: int, zero_stage: int) -> int:
+    """The step at which a run of this kind goes on from a checkpoint.
+
+    Raises:
+        ValueError: if it is incomplete, of another stage, of another engine, or DeepSpeed's for other ranks.
+    """
+    found = describe(folder)
+    if found.stage != stage:
+        raise ValueError(
+            f"cannot resume {stage} from {folder}: it is of {found.stage}; use the program that wrote it"
+        )
+    if found.zero_stage != zero_stage:
+        raise ValueError(
+            f"cannot resume from {folder}: it was written with {_engine(found.zero_stage)}, this run has "
+            f"{_engine(zero_stage)}; optimizer states do not carry over, so keep training.deepspeed as it was"
+        )
+    if zero_stage and found.num_ranks != num_ranks:
+        raise ValueError(
+            f"cannot resume from {folder}: DeepSpeed wrote it on {found.num_ranks} ranks, "
+            f"this run has {num_ranks}; start {found.num_ranks}, or convert it by DeepSpeed's ds_to_universal"
+        )
+    return found.step
+
+
+def load_deepspeed(engine: Any, folder: Path) -> None:
+    """Restore weights that train, optimizer and schedule of a DeepSpeed engine.
+
+    Raises:
+        ValueError: if the folder lacks DeepSpeed's part.
+    """
+    # not strict: what is frozen is not in it; the stage, and with it what is frozen, was checked
+    loaded, _ = engine.load_checkpoint(str(folder), load_module_strict=False)
+    if loaded is None:
+        raise ValueError(f"cannot resume from {folder}: DeepSpeed finds no state in it")
+
+
+def _engine(zero_stage: int) -> str:
+    return f"DeepSpeed ZeRO-{zero_stage}" if zero_stage else "no DeepSpeed"
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk write the files now, so that a name never outlives its content."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,329 @@
+"""The steps that stages share, in the order in which a stage takes them: start, model, data, trainer, end.
+
+Each is a function from what it needs to what comes out; train/stage1.py and train/stage2.py are the recipes.
+"""
+
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers.utils.logging import disable_progress_bar
+
+from locvlm import dist
+from locvlm.config import read_yaml, to_dict
+from locvlm.coords.contract import CoordinateContract, require_same
+from locvlm.data.image import read_pixels
+from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
+from locvlm.data.packing import PackingConfig
+from locvlm.io import write_json
+from locvlm.log import setup_logging
+from locvlm.model.freeze import FreezeRow
+from locvlm.model.locvlm import LocVLM
+from locvlm.objectives.render import render_record
+from locvlm.records import Record, Sample
+from locvlm.runs import RunFolder, start_run
+from locvlm.spec import VisionSpec
+from locvlm.training import checkpoint
+from locvlm.training.arguments import (
+    CoordsConfig,
+    DataConfig,
+    ModelConfig,
+    Stage1Config,
+    Stage2Config,
+    training_arguments,
+)
+from locvlm.training.evaluation import PeriodicEvaluation
+from locvlm.training.preview import describe_batch
+from locvlm.training.trainer import LocVLMTrainer
+
+logger = logging.getLogger(__name__)
+
+FINAL = "final"  # folder of a run that holds what the stage was for; it appears last
+_TRAINED_KEY = "trained_on_locations"  # in config.locvlm: the contract can no longer be chosen
+_MAY_CHANGE = (  # settings that a resumed run may have changed
+    "training.resume_from_checkpoint",
+    "training.logging_",
+    "training.save_",
+    "training.report_to",
+    "training.disable_tqdm",
+    "training.run_name",
+    "training.log_",
+    "data.num_workers",
+    "data.max_dropped_fraction",
+    "evaluation",
+)
+
+
+# ---- start
+
+
+def start(config: Stage1Config | Stage2Config) -> tuple[TrainingArguments, RunFolder]:
+    """Ranks joined, logging set up, run folder made.
+
+    Raises:
+        ValueError: if ranks would train alone, or the folder holds a run with another configuration.
+    """
+    setup_logging(dist.rank())
+    args = training_arguments(config.training)
+    if args.disable_tqdm:
+        disable_progress_bar()  # the library's bars for reading and writing weights, too
+    run = Path(str(args.output_dir))
+    if args.resume_from_checkpoint is None:
+        require_same_run(run, config)
+    folder = start_run(run, config)
+    if dist.is_main():
+        checkpoint.remove_incomplete(run)
+    return args, folder
+
+
+def require_same_run(run: Path, config: Any) -> None:
+    """Check that a run folder is new or holds a run with this configuration.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    if not (run / "config.yaml").is_file():
+        return
+    before, now = dict(_flat(read_yaml(run / "config.yaml"))), dict(_flat(to_dict(config)))
+    differing = [
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
+    ]
+    if differing:
+        raise ValueError(
+            f"{run} holds a run with another configuration ({'; '.join(differing)}). "
+            f"Give a new training.output_dir; or, to go on from that run with this configuration, "
+            f"--training.resume_from_checkpoint "
+            f"{checkpoint.last_checkpoint(run) or run / 'checkpoint-N'}"
+        )
+
+
+def is_finished(run: RunFolder, args: TrainingArguments) -> bool:
+    """Whether this very run was completed before; then there is nothing to do."""
+    if args.resume_from_checkpoint or not (run.path / FINAL).is_dir():
+        return False
+    logger.info(
+        "%s stands already: nothing to train. To train again, remove it or give a new output_dir", run.path
+    )
+    return True
+
+
+def _flat(tree: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from _flat(value, f"{where}.{key}" if where else key)
+    elif isinstance(tree, list) and tree:
+        for i, value in enumerate(tree):
+            yield from _flat(value, f"{where}.{i}")
+    else:
+        yield where, tree
+
+
+# ---- model
+
+
+def open_model(
+    config: ModelConfig, coords: CoordsConfig, args: TrainingArguments, *, conversation: str | None = None
+) -> LocVLM:
+    """The starting checkpoint, its coordinate contract settled; under ZeRO-3 spread over ranks as it is read.
+
+    Raises:
+        ValueError: if the folder holds no model, or one trained with another codec, frame or location.
+    """
+    if not (Path(config.checkpoint) / "config.json").is_file():
+        raise ValueError(
+            f"model.checkpoint: no model in {config.checkpoint!r}; make one with scripts/init_checkpoint.py"
+        )
+    # DeepSpeed keeps its own fp32 copy of what trains; without it, autocast needs fp32 weights
+    dtype = torch.bfloat16 if args.deepspeed and args.bf16 else torch.float32
+    model = LocVLM.from_pretrained(
+        config.checkpoint, dtype=dtype, attn_implementation=config.attn_implementation, use_safetensors=True
+    )
+    settle_contract(model, coords, checkpoint_name=config.checkpoint)
+    if conversation is not None:
+        model.config.locvlm = {**model.config.locvlm, "conversation": conversation, _TRAINED_KEY: True}
+    logger.info("%s; %s", config.checkpoint, model.contract)
+    return model
+
+
+def settle_contract(model: LocVLM, coords: CoordsConfig, *, checkpoint_name: str) -> None:
+    """Write the run's coordinate contract into the model's config: chosen freely before training, then fixed.
+
+    Raises:
+        ValueError: if the checkpoint has learned another one, or neither it nor `coords` says one.
+    """
+    saved = dict(getattr(model.config, "locvlm", None) or {})
+    chosen = {name: value for name, value in to_dict(coords).items() if value is not None}
+    stored = saved.get("contract") or {}
+    if not stored:
+        missing = [name for name in ("codec", "frame", "location") if name not in chosen]
+        if missing:
+            raise ValueError(
+                f"{checkpoint_name} does not say how it writes locations (locvlm.contract in config.json); "
+                f"set {', '.join(f'coords.{name}' for name in missing)}"
+            )
+    sizes = {"canvas": model.spec.canvas, "patch": model.spec.patch}
+    contract = CoordinateContract.from_dict({**stored, **chosen, **sizes})
+    if stored and saved.get(_TRAINED_KEY):
+        try:
+            require_same(contract, CoordinateContract.from_dict(stored))
+        except ValueError as error:
+            raise ValueError(f"{checkpoint_name} was trained with other coordinates: {error}") from error
+    model.config.locvlm = {**saved, "contract": contract.to_dict()}
+
+
+# ---- data
+
+
+def open_steps(
+    data: DataConfig,
+    packing: PackingConfig,
+    args: TrainingArguments,
+    *,
+    model: LocVLM,
+    tokenizer: PreTrainedTokenizerBase,
+) -> StepLoader:
+    """This rank's micro-batches of the whole run.
+
+    Raises:
+        ValueError: for a file that is missing, empty or malformed, or rows longer than the model's context.
+    """
+    if packing.max_row_tokens > (limit := model.text_spec.max_position):
+        raise ValueError(
+            f"packing.max_row_tokens is {packing.max_row_tokens}, more than the model's {limit} positions"
+        )
+    datasets, mixture = open_sources(
+        data.sources, seed=data.seed, conversations_per_step=data.conversations_per_step
+    )
+    builder = StepBuilder(
+        mixture=mixture,
+        datasets=datasets,
+        render=Renderer(model.contract, seed=data.seed, flip_probability=data.flip_probability),
+        open_pixels=PixelOpener(model.contract, model.spec),
+        tokenizer=tokenizer,
+        conversation=data.conversation,
+        vision=model.spec,
+        packing=packing,
+        shape=StepShape(
+            world_size=args.world_size,
+            accumulation=args.gradient_accumulation_steps,
+            rows_per_pass=args.per_device_train_batch_size,
+        ),
+    )
+    has_steps = args.max_steps > 0
+    return StepLoader(
+        builder,
+        rank=args.process_index,
+        num_steps=args.max_steps if has_steps else None,
+        epochs=None if has_steps else args.num_train_epochs,
+        num_workers=data.num_workers,
+        max_dropped_fraction=data.max_dropped_fraction,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Record -> text, mirrored or not; the same for the same (record, epoch) whenever it is asked for."""
+
+    contract: CoordinateContract
+    seed: int
+    flip_probability: float
+
+    def __call__(self, record: Record, epoch: int) -> Sample:
+        flip = random.Random(f"{self.seed}/{epoch}/{record.id}/flip").random() < self.flip_probability
+        return render_record(record, self.contract, seed=self.seed, epoch=epoch, flip=flip)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelOpener:
+    """Sample -> normalised pixels (3, canvas, canvas), by the steps whose frame its coordinates are in."""
+
+    contract: CoordinateContract
+    vision: VisionSpec
+
+    def __call__(self, sample: Sample) -> NDArray[np.float32]:
+        return read_pixels(
+            str(sample.image),
+            mode=self.contract.frame,
+            vision=self.vision,
+            size=(sample.width, sample.height),
+            flip=sample.flip,
+        )
+
+
+# ---- trainer and end
+
+
+def make_trainer(
+    model: LocVLM,
+    args: TrainingArguments,
+    *,
+    loader: StepLoader,
+    weights: checkpoint.Weights,
+    run: RunFolder,
+    evaluation: PeriodicEvaluation | None = None,
+) -> LocVLMTrainer:
+    """The trainer, logging to the run folder."""
+    return LocVLMTrainer(
+        model, args, loader=loader, weights=weights, metrics=run.metrics.write, evaluation=evaluation
+    )
+
+
+def describe_start(
+    run: RunFolder, loader: StepLoader, table: Sequence[FreezeRow], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Write what the run is about to do: freeze_table.json, and the first batch as text, first_batch.txt."""
+    shape = loader.builder.shape
+    logger.info(
+        "%d steps of %d conversations: %d ranks x %d passes x %d rows of at most %d tokens",
+        loader.num_steps,
+        loader.builder.mixture.conversations_per_step,
+        shape.world_size,
+        shape.accumulation,
+        shape.rows_per_pass,
+        loader.builder.packing.max_row_tokens,
+    )
+    if not dist.is_main():
+        return
+    write_json(run.path / "freeze_table.json", [asdict(row) for row in table])
+    batch = loader.builder.build(0, rank=0).batches[0]
+    text = describe_batch(batch, tokenizer)
+    (run.path / "first_batch.txt").write_text(text, encoding="utf-8")
+    logger.info("first batch, see %s:\n%s", run.path / "first_batch.txt", text[:600])
+
+
+def train(trainer: LocVLMTrainer, run: RunFolder) -> None:
+    """Train to the end, from the newest complete checkpoint if there is one.
+
+    Raises:
+        ValueError: if `training.resume_from_checkpoint` names one that this run cannot go on from.
+    """
+    chosen = trainer.args.resume_from_checkpoint
+    folder = Path(chosen) if chosen else checkpoint.last_checkpoint(run.path)
+    step = trainer.require_resumable(folder) if folder else 0
+    if folder is not None:
+        logger.info("going on from %s", folder)
+    if dist.is_main():
+        run.metrics.rewind(step)  # what a stopped run logged beyond its last checkpoint comes again
+    trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+
+
+def finish(trainer: LocVLMTrainer, run: RunFolder, loader: StepLoader) -> Path:
+    """Write what was dropped, dropped.json, and the final weights, RUN/final, which appears complete."""
+    ledgers: list[Any] = [loader.ledger.to_dict()]
+    if dist.world_size() > 1:
+        ledgers *= dist.world_size()
+        torch.distributed.all_gather_object(ledgers, loader.ledger.to_dict())
+    if dist.is_main():
+        write_json(run.path / "dropped.json", {"by_rank": ledgers})  # since the last start of this run
+    trainer.save_complete(FINAL)
+    logger.info("wrote %s", run.path / FINAL)
+    return run.path / FINAL

@@ -1,0 +1,38 @@
+"""Stage 1: the adapter learns from captions; tower and language model stay as they are (paper section 4.1).
+
+    python train/stage1.py --config train/configs/demo_stage1.yaml
+    torchrun --nproc_per_node 8 train/stage1.py --config train/configs/locvlm_b_stage1.yaml
+    deepspeed train/stage1.py --config train/configs/locvlm_b_stage1.yaml
+
+Leaves RUN/final: adapter.safetensors and adapter_config.json, which stage 2 takes as `model.adapter`. The
+same command again goes on where an interrupted run stopped.
+"""
+
+from locvlm.config import load_config
+from locvlm.data.tokenize import load_tokenizer
+from locvlm.model.freeze import freeze
+from locvlm.training import stages
+from locvlm.training.arguments import Stage1Config
+from locvlm.training.checkpoint import AdapterWeights
+
+
+def main() -> None:
+    """Train the adapter."""
+    cfg = load_config(Stage1Config)
+    args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
+    if stages.is_finished(run, args):
+        return
+
+    tokenizer = load_tokenizer(cfg.model.checkpoint)
+    model = stages.open_model(cfg.model, cfg.coords, args)
+    table = freeze(model, train=("adapter",))
+
+    loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
+    trainer = stages.make_trainer(model, args, loader=loader, weights=AdapterWeights(), run=run)
+    stages.describe_start(run, loader, table, tokenizer)
+    stages.train(trainer, run)
+    stages.finish(trainer, run, loader)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Stage 2: adapter and language model learn LocPred, NegPred and RevLoc, mixed with any LLaVA conversations
+(paper sections 3.3 and 4.1).
+
+    python train/stage2.py --config train/configs/demo_stage2.yaml --model.adapter runs/demo/stage1/final
+    deepspeed train/stage2.py --config train/configs/locvlm_b_stage2.yaml --training.learning_rate 1e-5
+
+Leaves RUN/final: a Hugging Face folder with tokenizer and processor, for eval/run.py and
+scripts/export_hf.py. The same command again goes on where an interrupted run stopped.
+"""
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from locvlm.config import load_config
+from locvlm.data.prompt import chat_template
+from locvlm.data.tokenize import load_tokenizer
+from locvlm.evals.predict import AskOptions, small_evaluation
+from locvlm.evals.task import load_tasks
+from locvlm.model.adapter import load_adapter
+from locvlm.model.freeze import freeze
+from locvlm.model.locvlm import LocVLM
+from locvlm.runs import RunFolder
+from locvlm.training import stages
+from locvlm.training.arguments import EvaluationConfig, Stage2Config
+from locvlm.training.checkpoint import FolderWeights
+from locvlm.training.evaluation import PeriodicEvaluation
+
+TASKS = Path(__file__).resolve().parents[1] / "eval" / "tasks"
+
+
+def main() -> None:
+    """Fine-tune adapter and language model."""
+    cfg = load_config(Stage2Config)
+    args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
+    if stages.is_finished(run, args):
+        return
+
+    tokenizer = load_tokenizer(cfg.model.checkpoint)
+    model = stages.open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
+    if cfg.model.adapter is not None:
+        load_adapter(model, cfg.model.adapter)  # refuses one made for another frame or other sizes
+    table = freeze(model, train=("adapter", "llm"))
+
+    loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
+    weights = FolderWeights(tokenizer, chat_template(cfg.data.conversation))
+    evaluation = small_evaluation_of(cfg.evaluation, tokenizer, run) if cfg.evaluation.every_steps else None
+    trainer = stages.make_trainer(model, args, loader=loader, weights=weights, run=run, evaluation=evaluation)
+    stages.describe_start(run, loader, table, tokenizer)
+    stages.train(trainer, run)
+    stages.finish(trainer, run, loader)
+
+
+def small_evaluation_of(
+    cfg: EvaluationConfig, tokenizer: PreTrainedTokenizerBase, run: RunFolder
+) -> PeriodicEvaluation:
+    """Asks the first questions of some tasks every so many steps, and keeps the best weights as RUN/best."""
+    tasks = load_tasks(TASKS, cfg.tasks)
+    data_root, options = Path(cfg.data_root), AskOptions(image_root=Path(cfg.image_root))
+
+    def evaluate(model: LocVLM, step: int) -> dict[str, float]:
+        return small_evaluation(
+            model, tokenizer, tasks, data_root=data_root, options=options, num_questions=cfg.num_questions
+        )
+
+    return PeriodicEvaluation(cfg, evaluate, run=run.path, metrics=run.metrics.write)
+
+
+if __name__ == "__main__":
+    main()
