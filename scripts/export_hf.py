@@ -8,13 +8,10 @@ It says done only after stock classes have given the checkpoint's own token ids,
 import argparse
 import logging
 
-import torch
-
-from locvlm.export.hf import export_hf
 from locvlm.log import setup_logging
 
 logger = logging.getLogger(__name__)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main() -> None:
@@ -25,13 +22,16 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True, help="folder of a trained or composed LocVLM")
     parser.add_argument("--out", required=True, help="folder to write; must not exist")
     parser.add_argument("--adapter", help="adapter-only folder of stage 1, put into the checkpoint first")
-    parser.add_argument(
-        "--dtype", choices=sorted(DTYPES), help="of the weights; the checkpoint's own by default"
-    )
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; the checkpoint's own by default")
     parser.add_argument("--name", help="the model's name on its card; the folder's by default")
     args = parser.parse_args()
     setup_logging(0)
-    dtype = DTYPES[args.dtype] if args.dtype else None
+
+    import torch  # after the command line, so that --help answers at once
+
+    from locvlm.export.hf import export_hf
+
+    dtype = getattr(torch, args.dtype) if args.dtype else None
     export_hf(args.checkpoint, args.out, adapter=args.adapter, dtype=dtype, name=args.name)
     print(f"exported to {args.out}")
 

@@ -10,13 +10,9 @@ read them from there.
 
 import argparse
 import logging
-from typing import get_args
 
 from locvlm.data.prompt import FORMATS, chat_template
-from locvlm.data.tokenize import load_tokenizer
 from locvlm.log import setup_logging
-from locvlm.model.adapter import AdapterKind
-from locvlm.model.compose import CoordinateChoice, compose, save_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--llm", required=True, help="Hugging Face folder of the language model")
     parser.add_argument("--clip", required=True, help="vision tower: DIR or open_clip:NAME[:FILE_OR_TAG]")
     parser.add_argument("--tokenizer", help="tokenizer folder, if not in the language model's")
-    parser.add_argument("--adapter", choices=get_args(AdapterKind), default="linear")
+    parser.add_argument("--adapter", choices=("linear", "mlp"), default="linear")
     parser.add_argument("--codec", default="ivb", help="how locations are written: ivb, nfp or diga")
     parser.add_argument(
         "--frame", default="stretch", help="how images reach the square canvas: stretch, pad or crop"
@@ -45,6 +41,11 @@ def main() -> None:
     """Read the parts, put them together, write the folder."""
     args = parse_arguments()
     setup_logging(0)
+
+    # after the command line, so that --help answers before torch is loaded
+    from locvlm.data.tokenize import load_tokenizer
+    from locvlm.model.compose import CoordinateChoice, compose, save_checkpoint
+
     tokenizer = load_tokenizer(args.tokenizer or args.llm)
     model = compose(
         llm=args.llm,

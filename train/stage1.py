@@ -9,16 +9,19 @@ same command again goes on where an interrupted run stopped.
 """
 
 from locvlm.config import load_config
-from locvlm.data.tokenize import load_tokenizer
-from locvlm.model.freeze import freeze
-from locvlm.training import stages
 from locvlm.training.arguments import Stage1Config
-from locvlm.training.checkpoint import AdapterWeights
 
 
 def main() -> None:
     """Train the adapter."""
     cfg = load_config(Stage1Config)
+
+    # after the configuration, so that --help and a typo answer before torch is loaded
+    from locvlm.data.tokenize import load_tokenizer
+    from locvlm.model.freeze import freeze
+    from locvlm.training import stages
+    from locvlm.training.checkpoint import AdapterWeights
+
     args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
     if stages.is_finished(run, args):
         return

@@ -9,22 +9,17 @@ scripts/export_hf.py. The same command again goes on where an interrupted run st
 """
 
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from locvlm.config import load_config
-from locvlm.data.prompt import chat_template
-from locvlm.data.tokenize import load_tokenizer
-from locvlm.evals.predict import AskOptions, small_evaluation
-from locvlm.evals.task import load_tasks
-from locvlm.model.adapter import load_adapter
-from locvlm.model.freeze import freeze
-from locvlm.model.locvlm import LocVLM
 from locvlm.runs import RunFolder
-from locvlm.training import stages
 from locvlm.training.arguments import EvaluationConfig, Stage2Config
-from locvlm.training.checkpoint import FolderWeights
-from locvlm.training.evaluation import PeriodicEvaluation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from locvlm.model.locvlm import LocVLM
+    from locvlm.training.evaluation import PeriodicEvaluation
 
 TASKS = Path(__file__).resolve().parents[1] / "eval" / "tasks"
 
@@ -32,6 +27,15 @@ TASKS = Path(__file__).resolve().parents[1] / "eval" / "tasks"
 def main() -> None:
     """Fine-tune adapter and language model."""
     cfg = load_config(Stage2Config)
+
+    # after the configuration, so that --help and a typo answer before torch is loaded
+    from locvlm.data.prompt import chat_template
+    from locvlm.data.tokenize import load_tokenizer
+    from locvlm.model.adapter import load_adapter
+    from locvlm.model.freeze import freeze
+    from locvlm.training import stages
+    from locvlm.training.checkpoint import FolderWeights
+
     args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
     if stages.is_finished(run, args):
         return
@@ -52,13 +56,17 @@ def main() -> None:
 
 
 def small_evaluation_of(
-    cfg: EvaluationConfig, tokenizer: PreTrainedTokenizerBase, run: RunFolder
-) -> PeriodicEvaluation:
+    cfg: EvaluationConfig, tokenizer: "PreTrainedTokenizerBase", run: RunFolder
+) -> "PeriodicEvaluation":
     """Asks the first questions of some tasks every so many steps, and keeps the best weights as RUN/best."""
+    from locvlm.evals.predict import AskOptions, small_evaluation
+    from locvlm.evals.task import load_tasks
+    from locvlm.training.evaluation import PeriodicEvaluation
+
     tasks = load_tasks(TASKS, cfg.tasks)
     data_root, options = Path(cfg.data_root), AskOptions(image_root=Path(cfg.image_root))
 
-    def evaluate(model: LocVLM, step: int) -> dict[str, float]:
+    def evaluate(model: "LocVLM", step: int) -> dict[str, float]:
         return small_evaluation(
             model, tokenizer, tasks, data_root=data_root, options=options, num_questions=cfg.num_questions
         )

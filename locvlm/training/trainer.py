@@ -77,11 +77,15 @@ class LocVLMTrainer(Trainer):
         return self._loader
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):  # type: ignore[no-untyped-def]
-        """One step's micro-batches of this rank, counted while they are still on the CPU."""
+        """One step's micro-batches of this rank, counted while they are still on the CPU, and its targets.
+
+        The library divides by the accumulation steps if it is told no count, in versions before it asked for
+        `loss_is_scaled_for_ga`.
+        """
         start = time.perf_counter()
         batches = list(itertools.islice(epoch_iterator, num_batches))
         self.meter.count(batches, wait_s=time.perf_counter() - start)
-        return batches, None
+        return batches, batches[0]["num_targets"] if batches else None
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         prepared = super()._prepare_inputs(inputs)

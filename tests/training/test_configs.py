@@ -13,6 +13,7 @@ from locvlm.training.arguments import Stage1Config, Stage2Config, check_training
         ("demo_stage2", Stage2Config),
         ("locvlm_b_stage1", Stage1Config),
         ("locvlm_b_stage2", Stage2Config),
+        ("try_coco", Stage2Config),
     ],
 )
 def test_every_run_config_is_read_strictly_to_the_last_argument(repo_root, name, cls):
