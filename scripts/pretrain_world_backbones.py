@@ -1,0 +1,120 @@
+"""Pretrain the embedded world's backbones: tokenizer, CLIP by contrast, LLaMA by next token; on the CPU.
+
+    python scripts/pretrain_world_backbones.py --out locvlm/world/weights
+
+Torch is loaded by the parts, so that --help answers at once. The scenes come from a random stream of their own, of which no world holds one. Parts can be made alone with
+--parts; each needs the tokenizer that stands in --out.
+"""
+
+import argparse
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from locvlm.data.prompt import FORMATS
+from locvlm.log import setup_logging
+from locvlm.objectives import locpred, negpred, revloc
+from locvlm.world.text import Dialogue, document, tokenizer_lines
+
+logger = logging.getLogger(__name__)
+
+VICUNA = FORMATS["vicuna_v1"]
+TALK = Dialogue(
+    frame=VICUNA.first + "{question}" + VICUNA.ask + VICUNA.answer,
+    later=VICUNA.later + "{question}" + VICUNA.ask + VICUNA.answer,
+    end=VICUNA.end,
+    where=locpred.PROMPTS,
+    located=locpred.ANSWER,
+    absent=negpred.ABSENT_ANSWER,
+    what=revloc.PROMPTS,
+    found=revloc.ANSWER,
+    representation="(x1,y1,x2,y2) bbox",
+)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; the defaults made the shipped weights."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the weights")
+    parser.add_argument("--parts", default="tokenizer,clip,llm", help="comma-separated, in this order")
+    parser.add_argument("--documents", type=int, default=20000, help="documents for the tokenizer")
+    parser.add_argument("--scenes", type=int, default=12000, help="pretraining scenes for CLIP")
+    parser.add_argument("--clip-steps", type=int, default=1000)
+    parser.add_argument("--clip-batch", type=int, default=64, help="scenes a step, two views each")
+    parser.add_argument("--llm-steps", type=int, default=700)
+    parser.add_argument("--llm-batch", type=int, default=12, help="rows of 384 tokens a step")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    return parser.parse_args()
+
+
+def make_clip(args: argparse.Namespace) -> None:
+    """Scenes in memory, then contrastive training."""
+    import torch
+
+    from locvlm.world import backbones, pretrain
+    from locvlm.world.start import NUM_IMAGES, warm_start
+
+    encode = backbones.load_pieces(args.out / backbones.TOKENIZER_FILE)
+    scenes = pretrain.make_pretraining_scenes(args.scenes, args.seed, args.workers)
+    torch.manual_seed(args.seed)
+    model, views = backbones.build_clip(), pretrain.Views(scenes, encode, args.seed)
+    warm_start(model, views.whole_images(NUM_IMAGES), seed=args.seed)
+    run = pretrain.PretrainRun(steps=args.clip_steps, batch=args.clip_batch, learning_rate=1.2e-3)
+    pretrain.train_clip(model, views, run)
+    backbones.save_weights(model.state_dict(), args.out / backbones.CLIP_FILE)
+
+
+def token_documents(args: argparse.Namespace) -> Iterator[list[int]]:
+    """Endless documents as ids, with their begin and end marks."""
+    from locvlm.world import backbones, pretrain
+
+    encode = backbones.load_pieces(args.out / backbones.TOKENIZER_FILE)
+    rng = random.Random(f"documents/{args.seed}")
+    while True:
+        yield pretrain.document_ids(document(rng, backbones.VISION.canvas, TALK), encode, TALK.end)
+
+
+def make_llm(args: argparse.Namespace) -> None:
+    """Next-token training on the world's text."""
+    import torch
+
+    from locvlm.world import backbones, pretrain
+
+    torch.manual_seed(args.seed)
+    model = backbones.build_llm()
+    run = pretrain.PretrainRun(steps=args.llm_steps, batch=args.llm_batch, learning_rate=2.5e-3)
+    pretrain.train_llm(model, token_documents(args), run)
+    backbones.save_weights(model.state_dict(), args.out / backbones.LLM_FILE)
+
+
+def make_tokenizer(args: argparse.Namespace) -> None:
+    """Pieces from the world's text and the objectives' prompts."""
+    from locvlm.world import backbones, pretrain
+
+    lines = tokenizer_lines(
+        random.Random(f"tokenizer/{args.seed}"), args.documents, backbones.VISION.canvas, TALK
+    )
+    pretrain.train_tokenizer(lines, args.out / backbones.TOKENIZER_FILE)
+
+
+def main() -> None:
+    """Make the parts that are asked for."""
+    args = parse_arguments()
+    setup_logging(0)
+    makers = {"tokenizer": make_tokenizer, "clip": make_clip, "llm": make_llm}
+    for part in args.parts.split(","):
+        if part not in makers:
+            raise ValueError(f"unknown part {part!r} in --parts; there are {', '.join(makers)}")
+        start = time.time()
+        makers[part](args)
+        logger.info("%s took %.0f s", part, time.time() - start)
+
+
+if __name__ == "__main__":
+    main()

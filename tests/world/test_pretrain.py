@@ -1,0 +1,98 @@
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from locvlm.world import backbones, pretrain
+from locvlm.world.captions import Thing
+
+
+@pytest.fixture(scope="module")
+def encode():
+    return backbones.load_pieces(backbones.WEIGHTS / backbones.TOKENIZER_FILE)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [pretrain._store(index, seed=0) for index in range(8)]
+
+
+def test_a_crop_keeps_what_is_mostly_inside_in_its_own_fractions():
+    inside = Thing("mug", "red", "plain", (0.5, 0.5, 0.75, 0.75))
+    outside = Thing("kite", "red", "plain", (0.0, 0.0, 0.2, 0.2))
+    (kept,) = pretrain.crop_things((inside, outside), (0.5, 0.25, 0.5))
+    assert kept.category == "mug"
+    assert kept.box == pytest.approx((0.0, 0.5, 0.5, 1.0))
+
+
+def test_a_mirror_turns_boxes(scenes):
+    (box,) = [t.box for t in pretrain._swapped((Thing("mug", "red", "plain", (0.1, 0.2, 0.4, 0.9)),))]
+    assert box == pytest.approx((0.6, 0.2, 0.9, 0.9))
+
+
+def test_views_are_normalised_images_with_captions(scenes, encode):
+    pixels, tokens = pretrain.Views(scenes, encode, seed=0).batch(4)
+    canvas = backbones.VISION.canvas
+    assert pixels.shape == (8, 3, canvas, canvas)
+    assert pixels.abs().max() < 3
+    assert tokens.shape == (8, backbones.CAPTIONS.context)
+    assert (tokens == backbones.VOCAB - 1).sum(1).tolist() == [1] * 8  # one end mark each
+
+
+def test_close_ups_show_one_thing(scenes):
+    assert [len(s.things) for s in scenes if len(s.things) == 1]
+    assert all(s.small.dtype == np.uint8 for s in scenes)
+
+
+def test_a_few_contrastive_steps_bring_the_loss_down(scenes, encode, caplog):
+    torch.manual_seed(0)
+    model = backbones.build_clip(
+        backbones.VisionSizes(width=32, layers=2, heads=2),
+        backbones.CaptionSizes(width=32, layers=1, heads=2, embed=32),
+    )
+    run = pretrain.PretrainRun(steps=30, batch=4, learning_rate=3e-3, warmup=3, log_every=29)
+    with caplog.at_level("INFO"):
+        pretrain.train_clip(model, pretrain.Views(scenes, encode, seed=0), run)
+    losses = [float(record.args[2]) for record in caplog.records]
+    assert losses[-1] < losses[0] - 0.2
+
+
+def test_a_few_language_steps_bring_the_loss_down(caplog):
+    torch.manual_seed(0)
+    model = backbones.build_llm(backbones.LanguageSizes(width=32, layers=1, heads=2, mlp=64))
+    documents = itertools.cycle([[1, 5, 6, 7, 8, 2], [1, 9, 10, 11, 2]])
+    run = pretrain.PretrainRun(steps=20, batch=2, learning_rate=1e-2, warmup=2, log_every=19)
+    with caplog.at_level("INFO"):
+        pretrain.train_llm(model, documents, run, length=32)
+    losses = [float(record.args[2]) for record in caplog.records]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_documents_are_packed_without_loss():
+    rows = list(itertools.islice(pretrain.pack_documents([[1, 2, 3]] * 10, length=4, rows=2), 3))
+    assert torch.cat([r.flatten() for r in rows]).tolist() == ([1, 2, 3] * 10)
+
+
+def test_end_marks_become_ids(encode):
+    ids = pretrain.document_ids("a mug</s>a kite</s>", encode, "</s>")
+    assert ids == [1, *encode("a mug"), 2, *encode("a kite"), 2]
+
+
+def test_the_schedule_warms_up_and_ends_low():
+    rates = [pretrain.one_cycle(step, 100, warmup=10) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.03
+
+
+def test_a_tokenizer_learns_whole_words(tmp_path):
+    rng = random.Random(0)
+    words = ["mug", "kite", "robot", "owl"]
+    lines = [" ".join(rng.choice(words) for _ in range(8)) + f" ({rng.randint(0, 96)})" for _ in range(400)]
+    pretrain.train_tokenizer(lines, tmp_path / "t.model", num_pieces=300)
+    import sentencepiece
+
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "t.model"))
+    assert pieces.encode("kite 42", out_type=str) == ["▁kite", "▁", "4", "2"]
