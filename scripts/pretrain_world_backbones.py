@@ -2,8 +2,9 @@
 
     python scripts/pretrain_world_backbones.py --out locvlm/world/weights
 
-Torch is loaded by the parts, so that --help answers at once. The scenes come from a random stream of their own, of which no world holds one. Parts can be made alone with
---parts; each needs the tokenizer that stands in --out.
+The scenes come from a random stream of their own, of which no world holds one. Parts can be made alone with
+--parts; each needs the tokenizer that stands in --out. They load torch themselves, so that --help answers at
+once.
 """
 
 import argparse
