@@ -109,6 +109,7 @@ def plan(out: Path, size: Size, *, codec: str, seed: int) -> list[Phase]:
                         "llm": world / "llm",
                         "clip": world / "clip",
                         "tokenizer": world / "tokenizer",
+                        "adapter": "mlp",
                         "codec": codec,
                         "out": init,
                     },

@@ -37,7 +37,7 @@ TALK = Dialogue(
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line; the defaults made the shipped weights."""
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -46,9 +46,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--documents", type=int, default=20000, help="documents for the tokenizer")
     parser.add_argument("--scenes", type=int, default=12000, help="pretraining scenes for CLIP")
     parser.add_argument("--clip-steps", type=int, default=1000)
-    parser.add_argument("--clip-batch", type=int, default=64, help="scenes a step, two views each")
+    parser.add_argument(
+        "--clip-batch", type=int, default=64, help="scenes a step, each seen two to four times"
+    )
     parser.add_argument("--llm-steps", type=int, default=700)
-    parser.add_argument("--llm-batch", type=int, default=12, help="rows of 384 tokens a step")
+    parser.add_argument("--llm-batch", type=int, default=12, help="rows a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     return parser.parse_args()
@@ -60,11 +62,12 @@ def make_clip(args: argparse.Namespace) -> None:
 
     from locvlm.world import backbones, pretrain
     from locvlm.world.start import NUM_IMAGES, warm_start
+    from locvlm.world.views import Views, make_pretraining_scenes
 
     encode = backbones.load_pieces(args.out / backbones.TOKENIZER_FILE)
-    scenes = pretrain.make_pretraining_scenes(args.scenes, args.seed, args.workers)
+    scenes = make_pretraining_scenes(args.scenes, args.seed, args.workers)
     torch.manual_seed(args.seed)
-    model, views = backbones.build_clip(), pretrain.Views(scenes, encode, args.seed)
+    model, views = backbones.build_clip(), Views(scenes, encode, args.seed)
     warm_start(model, views.whole_images(NUM_IMAGES), seed=args.seed)
     run = pretrain.PretrainRun(steps=args.clip_steps, batch=args.clip_batch, learning_rate=1.2e-3)
     pretrain.train_clip(model, views, run)
@@ -77,8 +80,14 @@ def token_documents(args: argparse.Namespace) -> Iterator[list[int]]:
 
     encode = backbones.load_pieces(args.out / backbones.TOKENIZER_FILE)
     rng = random.Random(f"documents/{args.seed}")
+    expected, made = args.llm_steps * args.llm_batch * pretrain.ROW_TOKENS, 0
     while True:
-        yield pretrain.document_ids(document(rng, backbones.VISION.canvas, TALK), encode, TALK.end)
+        # short layouts first: copying a box comes before choosing one
+        counts = (1, 2) if made < 0.15 * expected else (1, 2, 3, 4)
+        text = document(rng, backbones.VISION.canvas, TALK, counts=counts)
+        ids = pretrain.document_ids(text, encode, TALK.end)
+        made += len(ids)
+        yield ids
 
 
 def make_llm(args: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ def variant(name: str) -> LlavaConfig:
 
     b     CLIP ViT-L/14 at 224 (256 tokens an image), linear adapter, LLaMA-7B
     l     CLIP ViT-L/14 at 336 (576 tokens), MLP adapter, LLaMA-2-7B
-    tiny  the embedded world's order of size: 112 pixels (64 tokens), linear adapter, 4 layers
+    tiny  the embedded world's (world/backbones.py): 96 pixels (144 tokens), MLP adapter, 4 layers
 
     Raises:
         ValueError: if there is no such variant.
@@ -46,21 +46,21 @@ def variant(name: str) -> LlavaConfig:
         vision = CLIPVisionConfig(
             hidden_size=192,
             intermediate_size=768,
-            projection_dim=128,
-            num_hidden_layers=5,
-            num_attention_heads=6,
-            patch_size=14,
-            image_size=112,
+            projection_dim=192,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            patch_size=8,
+            image_size=96,
         )
         text = LlamaConfig(
             hidden_size=192,
             intermediate_size=512,
             num_hidden_layers=4,
-            num_attention_heads=6,
-            vocab_size=512,
+            num_attention_heads=4,
+            vocab_size=960,
             max_position_embeddings=2048,
         )
-        return llava_config(vision, text, "linear", image_token_id=500, pad_token_id=501)
+        return llava_config(vision, text, "mlp", image_token_id=901, pad_token_id=900)
     raise ValueError(f"no variant {name!r}; there are {', '.join(get_args(VariantName))}")
 
 

@@ -151,10 +151,10 @@ def _question(rng: random.Random, things: list[Thing], size: int, talk: Dialogue
     )
 
 
-def document(rng: random.Random, size: int, talk: Dialogue) -> str:
-    """One document of the world's text; boxes count in steps of 1 / `size`."""
+def document(rng: random.Random, size: int, talk: Dialogue, *, counts: Sequence[int] = (1, 2, 3, 4)) -> str:
+    """One document of the world's text; boxes count in steps of 1 / `size`, layouts hold `counts` things."""
     kind = rng.random()
-    things = random_things(rng)
+    things = random_things(rng, counts)
     background = rng.choice(list(BACKDROPS))
     if kind < 0.15:
         return " ".join(caption(things, background, rng) for _ in range(rng.randint(1, 4)))

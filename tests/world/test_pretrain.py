@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from locvlm.world import backbones, pretrain
+from locvlm.world import backbones, pretrain, views
 from locvlm.world.captions import Thing
+
+TINY_VISION = backbones.VisionSizes(width=32, layers=2, heads=2)
+TINY_TEXT = backbones.CaptionSizes(width=32, layers=1, heads=2, embed=32)
 
 
 @pytest.fixture(scope="module")
@@ -16,29 +19,64 @@ def encode():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [pretrain._store(index, seed=0) for index in range(8)]
+    return [views._store(index, seed=0) for index in range(8)]
 
 
 def test_a_crop_keeps_what_is_mostly_inside_in_its_own_fractions():
     inside = Thing("mug", "red", "plain", (0.5, 0.5, 0.75, 0.75))
     outside = Thing("kite", "red", "plain", (0.0, 0.0, 0.2, 0.2))
-    (kept,) = pretrain.crop_things((inside, outside), (0.5, 0.25, 0.5))
+    (kept,) = views.crop_things((inside, outside), (0.5, 0.25, 0.5))
     assert kept.category == "mug"
     assert kept.box == pytest.approx((0.0, 0.5, 0.5, 1.0))
 
 
 def test_a_mirror_turns_boxes(scenes):
-    (box,) = [t.box for t in pretrain._swapped((Thing("mug", "red", "plain", (0.1, 0.2, 0.4, 0.9)),))]
+    (box,) = [t.box for t in views._swapped((Thing("mug", "red", "plain", (0.1, 0.2, 0.4, 0.9)),))]
     assert box == pytest.approx((0.6, 0.2, 0.9, 0.9))
 
 
-def test_views_are_normalised_images_with_captions(scenes, encode):
-    pixels, tokens = pretrain.Views(scenes, encode, seed=0).batch(4)
-    canvas = backbones.VISION.canvas
-    assert pixels.shape == (8, 3, canvas, canvas)
-    assert pixels.abs().max() < 3
-    assert tokens.shape == (8, backbones.CAPTIONS.context)
-    assert (tokens == backbones.VOCAB - 1).sum(1).tolist() == [1] * 8  # one end mark each
+@pytest.mark.parametrize("progress", [0.0, 0.6, 0.9])
+def test_batches_are_normalised_images_with_captions(scenes, encode, progress):
+    batch = views.Views(scenes, encode, seed=0).batch(4, progress)
+    canvas, count = backbones.VISION.canvas, 16 if progress == 0 else 8
+    assert batch.pixels.shape == (count, 3, canvas, canvas)
+    assert batch.pixels.abs().max() < 3
+    assert len(batch.tokens) == count
+    assert batch.tokens.shape[1] <= backbones.CAPTIONS.context
+    assert (batch.tokens == backbones.VOCAB - 1).sum(1).tolist() == [1] * count  # one end mark each
+    expected = {0.0: views.WINDOW**2, 0.6: backbones.VISION.spec.num_image_tokens // 2}.get(progress)
+    assert (None if batch.kept is None else batch.kept.shape[1]) == expected
+
+
+def test_windows_hold_the_things_they_are_named_after(scenes, encode):
+    made = views.Views(scenes, encode, seed=0)
+    for low in (0.0, 0.3, 4.7, 9.9, 10.4):
+        for side in (1.5, 3.0, 5.0, 6.0):
+            high = min(12.0, low + side)
+            corner = made._corner(low, high)
+            assert 0 <= corner <= 12 - views.WINDOW
+            inside = min(high, corner + views.WINDOW) - max(low, corner)
+            assert inside > 0.75 * (high - low)
+
+
+def test_short_captions_are_encoded_as_open_clip_encodes_padded_ones(encode):
+    torch.manual_seed(0)
+    model = backbones.build_clip(TINY_VISION, TINY_TEXT).eval()
+    short = views.caption_tokens(["A red mug on the left.", "Two owls."], encode)
+    padded = torch.zeros(2, backbones.CAPTIONS.context, dtype=torch.long)
+    padded[:, : short.shape[1]] = short
+    with torch.no_grad():
+        expected = model.encode_text(padded, normalize=True)
+        assert torch.allclose(pretrain.encode_captions(model, short), expected, atol=1e-5)
+
+
+def test_the_tower_sees_the_kept_patches_alone():
+    tokens = torch.arange(2 * 5 * 3.0).view(2, 5, 3)
+    keep = pretrain.KeepPatches()
+    assert torch.equal(keep(tokens), tokens)
+    keep.kept = torch.tensor([[3, 0], [1, 2]])
+    assert torch.equal(keep(tokens)[0], tokens[0, [0, 4, 1]])
+    assert torch.equal(keep(tokens)[1], tokens[1, [0, 2, 3]])
 
 
 def test_close_ups_show_one_thing(scenes):
@@ -48,13 +86,10 @@ def test_close_ups_show_one_thing(scenes):
 
 def test_a_few_contrastive_steps_bring_the_loss_down(scenes, encode, caplog):
     torch.manual_seed(0)
-    model = backbones.build_clip(
-        backbones.VisionSizes(width=32, layers=2, heads=2),
-        backbones.CaptionSizes(width=32, layers=1, heads=2, embed=32),
-    )
+    model = backbones.build_clip(TINY_VISION, TINY_TEXT)
     run = pretrain.PretrainRun(steps=30, batch=4, learning_rate=3e-3, warmup=3, log_every=29)
     with caplog.at_level("INFO"):
-        pretrain.train_clip(model, pretrain.Views(scenes, encode, seed=0), run)
+        pretrain.train_clip(model, views.Views(scenes, encode, seed=0), run)
     losses = [float(record.args[2]) for record in caplog.records]
     assert losses[-1] < losses[0] - 0.2
 

@@ -1,0 +1,54 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from locvlm.world import backbones
+
+
+def run(repo_root, *arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_make_world_writes_scenes_and_backbones(repo_root, tmp_path):
+    arguments = ["scripts/make_world.py", "--out", tmp_path, "--train", 3, "--val", 2, "--workers", 1]
+    done = run(repo_root, *arguments)
+    assert done.returncode == 0, done.stderr
+    for split, count in (("train", 3), ("val", 2)):
+        assert len(list((tmp_path / "images" / split).glob("*.jpg"))) == count
+        for kind in ("instances", "captions"):
+            assert (
+                len(json.loads((tmp_path / "annotations" / f"{kind}_{split}.json").read_text())["images"])
+                == count
+            )
+    for part in ("tokenizer/tokenizer.model", "clip/open_clip_model.safetensors", "llm/config.json"):
+        assert (tmp_path / part).exists()
+    assert "stood already" in run(repo_root, *arguments).stderr
+
+
+@pytest.mark.slow
+def test_the_backbones_are_pretrained_by_their_program(repo_root, tmp_path):
+    few = {
+        "documents": 400,
+        "scenes": 40,
+        "clip-steps": 4,
+        "clip-batch": 4,
+        "llm-steps": 2,
+        "llm-batch": 2,
+        "workers": 1,
+    }
+    options = [part for name, value in few.items() for part in (f"--{name}", value)]
+    done = run(repo_root, "scripts/pretrain_world_backbones.py", "--out", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    shipped = backbones.load_weights(backbones.WEIGHTS / backbones.CLIP_FILE)
+    made = backbones.load_weights(tmp_path / backbones.CLIP_FILE)
+    assert {k: v.shape for k, v in made.items()} == {k: v.shape for k, v in shipped.items()}
+    assert (tmp_path / backbones.LLM_FILE).exists()
