@@ -56,45 +56,37 @@ def command(program: str, options: dict[str, Any]) -> list[str]:
 
 def plan(out: Path, size: Size, *, codec: str, seed: int) -> list[Phase]:
     """The phases in order."""
-    world, data, init, final1, final2 = (
-        out / name for name in ("world", "data", "init", "stage1/final", "stage2/final")
-    )
-    notes, train_images, val_images = world / "annotations", world / "images/train", world / "images/val"
-    questions = {"data-root": data, "image-root": val_images}
-    baseline = {"images": "blank,shuffled", "limit": size.baseline_scenes}
-    return [
-        Phase(
-            name="world",
-            commands=[
-                command(
-                    "scripts/make_world.py",
-                    {"out": world, "train": size.train_scenes, "val": size.val_scenes, "seed": seed},
-                )
-            ],
-            makes=[world],
-        ),
+    world, data, init = prepare(out, size, codec=codec, seed=seed)
+    stage1, stage2 = train(out, size)
+    eval_stage1, eval_stage2 = evaluate(out, size)
+    export, report = finish(out)
+    return [world, data, init, stage1, eval_stage1, stage2, eval_stage2, export, report]
+
+
+def prepare(out: Path, size: Size, *, codec: str, seed: int) -> tuple[Phase, Phase, Phase]:
+    """Scenes and backbones; what is asked about them; the checkpoint that training starts from."""
+    world, data, init = out / "world", out / "data", out / "init"
+    notes = world / "annotations"
+    scenes = {"out": world, "train": size.train_scenes, "val": size.val_scenes, "seed": seed}
+    parts = {"llm": world / "llm", "clip": world / "clip", "tokenizer": world / "tokenizer"}
+    captions = {"captions": notes / "captions_train.json", "out": data / "stage1_train.jsonl"}
+    localize = [
+        {
+            "instances": notes / f"instances_{split}.json",
+            "out": data / f"localize_{split}.jsonl",
+            "seed": seed,
+        }
+        for split in ("train", "val")
+    ]
+    spatial = {"instances": notes / "instances_val.json", "out": data, "seed": seed}
+    return (
+        Phase(name="world", commands=[command("scripts/make_world.py", scenes)], makes=[world]),
         Phase(
             name="data",
             commands=[
-                command(
-                    "data_builders/stage1_pairs.py",
-                    {"captions": notes / "captions_train.json", "out": data / "stage1_train.jsonl"},
-                ),
-                *(
-                    command(
-                        "data_builders/localize_instruct.py",
-                        {
-                            "instances": notes / f"instances_{split}.json",
-                            "out": data / f"localize_{split}.jsonl",
-                            "seed": seed,
-                        },
-                    )
-                    for split in ("train", "val")
-                ),
-                command(
-                    "data_builders/coco_spatial.py",
-                    {"instances": notes / "instances_val.json", "out": data, "seed": seed},
-                ),
+                command("data_builders/stage1_pairs.py", captions),
+                *(command("data_builders/localize_instruct.py", options) for options in localize),
+                command("data_builders/coco_spatial.py", spatial),
             ],
             makes=[data],
             needs=["world"],
@@ -104,92 +96,88 @@ def plan(out: Path, size: Size, *, codec: str, seed: int) -> list[Phase]:
             name="init",
             commands=[
                 command(
-                    "scripts/init_checkpoint.py",
-                    {
-                        "llm": world / "llm",
-                        "clip": world / "clip",
-                        "tokenizer": world / "tokenizer",
-                        "adapter": "mlp",
-                        "codec": codec,
-                        "out": init,
-                    },
+                    "scripts/init_checkpoint.py", {**parts, "adapter": "mlp", "codec": codec, "out": init}
                 )
             ],
             makes=[init],
             needs=["world"],
             is_resumable=False,
         ),
+    )
+
+
+def train(out: Path, size: Size) -> tuple[Phase, Phase]:
+    """The adapter on captions; adapter and language model on the objectives."""
+
+    def options(config: str, records: str, stage: str) -> dict[str, Any]:
+        return {
+            "config": config,
+            "model.checkpoint": out / "init",
+            "data.sources.0.path": out / "data" / records,
+            "data.sources.0.image_root": out / "world/images/train",
+            "training.output_dir": out / stage,
+        }
+
+    stage1 = {**options(STAGE1_CONFIG, "stage1_train.jsonl", "stage1"), **size.stage1}
+    stage2 = {**options(STAGE2_CONFIG, "localize_train.jsonl", "stage2"), **size.stage2}
+    stage2["model.adapter"] = out / "stage1/final"
+    return (
         Phase(
             name="stage1",
-            commands=[
-                command(
-                    "train/stage1.py",
-                    {
-                        "config": STAGE1_CONFIG,
-                        "model.checkpoint": init,
-                        "data.sources.0.path": data / "stage1_train.jsonl",
-                        "data.sources.0.image_root": train_images,
-                        "training.output_dir": out / "stage1",
-                        **size.stage1,
-                    },
-                )
-            ],
+            commands=[command("train/stage1.py", stage1)],
             makes=[out / "stage1"],
             needs=["data", "init"],
             configs=[STAGE1_CONFIG],
         ),
         Phase(
-            name="eval_stage1",
-            commands=[
-                command(
-                    "eval/run.py",
-                    {
-                        "model": init,
-                        "adapter": final1,
-                        "tasks": "locpred,absent,revloc",
-                        "limit": size.stage1_eval_scenes,
-                        "output-dir": out / "eval/stage1",
-                        **questions,
-                    },
-                )
-            ],
-            makes=[out / "eval/stage1"],
-            needs=["stage1"],
-        ),
-        Phase(
             name="stage2",
-            commands=[
-                command(
-                    "train/stage2.py",
-                    {
-                        "config": STAGE2_CONFIG,
-                        "model.checkpoint": init,
-                        "model.adapter": final1,
-                        "data.sources.0.path": data / "localize_train.jsonl",
-                        "data.sources.0.image_root": train_images,
-                        "training.output_dir": out / "stage2",
-                        **size.stage2,
-                    },
-                )
-            ],
+            commands=[command("train/stage2.py", stage2)],
             makes=[out / "stage2"],
             needs=["data", "init", "stage1"],
             configs=[STAGE2_CONFIG],
         ),
+    )
+
+
+def evaluate(out: Path, size: Size) -> tuple[Phase, Phase]:
+    """The held-out questions after each stage; after the second also without the right image."""
+    questions = {"data-root": out / "data", "image-root": out / "world/images/val"}
+    after1 = {
+        "model": out / "init",
+        "adapter": out / "stage1/final",
+        "tasks": "locpred,absent,revloc",
+        "limit": size.stage1_eval_scenes,
+        "output-dir": out / "eval/stage1",
+        **questions,
+    }
+    after2 = {"model": out / "stage2/final", "output-dir": out / "eval/stage2", **questions}
+    baseline = {"tasks": "locpred", "images": "blank,shuffled", "limit": size.baseline_scenes}
+    return (
+        Phase(
+            name="eval_stage1",
+            commands=[command("eval/run.py", after1)],
+            makes=[out / "eval/stage1"],
+            needs=["stage1"],
+        ),
         Phase(
             name="eval_stage2",
             commands=[
-                command(
-                    "eval/run.py", {"model": final2, "output-dir": out / "eval/stage2", **questions, **more}
-                )
-                for more in ({"tasks": "*"}, {"tasks": "locpred", **baseline})
+                command("eval/run.py", {**after2, "tasks": "*"}),
+                command("eval/run.py", {**after2, **baseline}),
             ],
             makes=[out / "eval/stage2"],
             needs=["stage2"],
         ),
+    )
+
+
+def finish(out: Path) -> tuple[Phase, Phase]:
+    """The stock checkpoint, and the page to look at."""
+    export = {"checkpoint": out / "stage2/final", "out": out / "export"}
+    return (
         Phase(
             name="export",
-            commands=[command("scripts/export_hf.py", {"checkpoint": final2, "out": out / "export"})],
+            commands=[command("scripts/export_hf.py", export)],
             makes=[out / "export"],
             needs=["stage2"],
             is_resumable=False,
@@ -200,7 +188,7 @@ def plan(out: Path, size: Size, *, codec: str, seed: int) -> list[Phase]:
             needs=["eval_stage1", "eval_stage2", "export"],
             is_always_run=True,
         ),
-    ]
+    )
 
 
 def parse_arguments() -> argparse.Namespace:
