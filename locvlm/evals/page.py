@@ -1,6 +1,6 @@
 """A report as one self-contained HTML page: inline styles, SVG and images; it asks nothing of the network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import chain
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from locvlm.coords.contract import CoordinateContract
 from locvlm.evals import gallery
 from locvlm.evals.charts import bar, histogram, line_chart, stacked_bar
-from locvlm.evals.metrics import OVERLAP_LIMITS, SIZE_LIMITS, box_iou
+from locvlm.evals.metrics import OVERLAP_LIMITS, SIZE_LIMITS, Judged, box_iou
 from locvlm.evals.parse import SIDES
 from locvlm.evals.report import BASELINE_GOAL, FIGURES, Figure, Report, columns, figure_value, is_met
 from locvlm.evals.shell import html_page
@@ -68,7 +68,7 @@ def _headline(report: Report) -> str:
 
 def _lead(report: Report) -> str:
     asked = sum(len(rows) for name, rows in report.main.judged.items() if name != "present")
-    num_scenes = len({row.prediction.record_id for rows in report.main.judged.values() for row in rows})
+    num_scenes = count_scenes(report.main.judged)
     took = f" in {_minutes(report.seconds)}" if report.seconds else ""
     return (
         f"A vision-language model trained{took}, then asked {asked:,} questions about {num_scenes:,} scenes "
@@ -305,3 +305,9 @@ def _minutes(seconds: dict[str, float]) -> str:
 def _about(report: Report) -> str:
     facts = {"checkpoint": Path(report.main.meta.checkpoint).name, **report.about}
     return " &nbsp;·&nbsp; ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
+
+
+def count_scenes(judged: Mapping[str, Sequence[Judged]]) -> int:
+    """Different images asked about: each task's file has record ids of its own for the same scenes."""
+    predictions = [row.prediction for rows in judged.values() for row in rows]
+    return len({prediction.image or prediction.record_id for prediction in predictions})

@@ -6,11 +6,12 @@ import json
 import random
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.evals.page import render_page
+from locvlm.evals.page import count_scenes, render_page
 from locvlm.evals.report import (
     FIGURES,
     choose_failures,
@@ -249,3 +250,11 @@ def test_five_hundred_scenes_stay_a_small_page(report, tmp_path, tasks, meta, va
     page = render_page(collect(tmp_path / "big", list(tasks.values())))
     assert page.count('class="said-of"') == 24
     assert len(page) < 1_000_000
+
+
+def test_scenes_are_counted_by_image_however_many_tasks_ask_about_them():
+    def row(record_id: str, image: str) -> SimpleNamespace:
+        return SimpleNamespace(prediction=SimpleNamespace(record_id=record_id, image=image))
+
+    judged = {"locpred": [row("a", "1.jpg"), row("b", "2.jpg")], "coco_spatial": [row("a/left", "1.jpg")]}
+    assert count_scenes(judged) == 2
