@@ -49,7 +49,15 @@ def main() -> None:
     loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
     weights = FolderWeights(tokenizer, chat_template(cfg.data.conversation))
     evaluation = small_evaluation_of(cfg.evaluation, tokenizer, run) if cfg.evaluation.every_steps else None
-    trainer = stages.make_trainer(model, args, loader=loader, weights=weights, run=run, evaluation=evaluation)
+    trainer = stages.make_trainer(
+        model,
+        args,
+        loader=loader,
+        weights=weights,
+        run=run,
+        evaluation=evaluation,
+        optimizer=cfg.optimizer,
+    )
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)
     stages.finish(trainer, run, loader)

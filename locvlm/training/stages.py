@@ -35,6 +35,7 @@ from locvlm.training.arguments import (
     CoordsConfig,
     DataConfig,
     ModelConfig,
+    OptimizerConfig,
     Stage1Config,
     Stage2Config,
     training_arguments,
@@ -113,6 +114,7 @@ def is_finished(run: RunFolder, args: TrainingArguments) -> bool:
     logger.info(
         "%s stands already: nothing to train. To train again, remove it or give a new output_dir", run.path
     )
+    dist.leave()
     return True
 
 
@@ -270,10 +272,17 @@ def make_trainer(
     weights: checkpoint.Weights,
     run: RunFolder,
     evaluation: PeriodicEvaluation | None = None,
+    optimizer: OptimizerConfig | None = None,
 ) -> LocVLMTrainer:
     """The trainer, logging to the run folder."""
     return LocVLMTrainer(
-        model, args, loader=loader, weights=weights, metrics=run.metrics.write, evaluation=evaluation
+        model,
+        args,
+        loader=loader,
+        weights=weights,
+        metrics=run.metrics.write,
+        evaluation=evaluation,
+        optimizer=optimizer,
     )
 
 
@@ -317,7 +326,10 @@ def train(trainer: LocVLMTrainer, run: RunFolder) -> None:
 
 
 def finish(trainer: LocVLMTrainer, run: RunFolder, loader: StepLoader) -> Path:
-    """Write what was dropped, dropped.json, and the final weights, RUN/final, which appears complete."""
+    """Write what was dropped, dropped.json, and the final weights, RUN/final, which appears complete.
+
+    The ranks part here.
+    """
     ledgers: list[Any] = [loader.ledger.to_dict()]
     if dist.world_size() > 1:
         ledgers *= dist.world_size()
@@ -326,4 +338,5 @@ def finish(trainer: LocVLMTrainer, run: RunFolder, loader: StepLoader) -> Path:
         write_json(run.path / "dropped.json", {"by_rank": ledgers})  # since the last start of this run
     trainer.save_complete(FINAL)
     logger.info("wrote %s", run.path / FINAL)
+    dist.leave()
     return run.path / FINAL

@@ -26,7 +26,9 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy, rotate_ch
 
 from locvlm.data.loader import StepLoader
 from locvlm.model.locvlm import LocVLM
+from locvlm.muon import Muon, muon_groups
 from locvlm.training import checkpoint
+from locvlm.training.arguments import OptimizerConfig
 from locvlm.training.evaluation import PeriodicEvaluation
 from locvlm.training.throughput import StepMeter
 
@@ -41,6 +43,10 @@ class LocVLMTrainer(Trainer):
         weights: how this stage writes and reads weights.
         metrics: called on the main process with every logged row.
         evaluation: scores the model during training.
+        optimizer: AdamW as `args` says, or Muon for the blocks' matrices.
+
+    Raises:
+        ValueError: for Muon under DeepSpeed, which hands an optimizer pieces of matrices.
     """
 
     loss_is_scaled_for_ga = True  # by num_targets
@@ -54,7 +60,14 @@ class LocVLMTrainer(Trainer):
         weights: checkpoint.Weights,
         metrics: Callable[..., None],
         evaluation: PeriodicEvaluation | None = None,
+        optimizer: OptimizerConfig | None = None,
     ) -> None:
+        self._optimizer_config = optimizer or OptimizerConfig()
+        if self._optimizer_config.matrices == "muon" and args.deepspeed:
+            raise ValueError(
+                "optimizer.matrices is muon, but training.deepspeed is set: ZeRO steps flattened pieces of "
+                "matrices. Leave one of the two out"
+            )
         args.max_steps = loader.num_steps
         self._loader = loader
         self._weights = weights
@@ -69,6 +82,19 @@ class LocVLMTrainer(Trainer):
             callbacks.append(evaluation)
         super().__init__(model=model, args=args, callbacks=callbacks)
         self.remove_callback(PrinterCallback)  # prints to the terminal; the run logs instead
+
+    # ---- optimizer
+
+    def create_optimizer(self, model=None):  # type: ignore[no-untyped-def]
+        """The library's, unless the blocks' matrices are to have Muon."""
+        config, args = self._optimizer_config, self.args
+        if config.matrices == "adamw" or self.optimizer is not None:
+            return super().create_optimizer() if model is None else super().create_optimizer(model)
+        groups = muon_groups(self._core, weight_decay=args.weight_decay)
+        for group in groups:
+            group["lr"] = (config.muon_learning_rate if "muon" in group else None) or args.learning_rate
+        self.optimizer = Muon(groups, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon)
+        return self.optimizer
 
     # ---- batches, loss, log
 

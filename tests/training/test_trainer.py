@@ -10,9 +10,10 @@ from locvlm.io import read_json, read_jsonl
 from locvlm.model.freeze import freeze
 from locvlm.model.locvlm import LocVLM
 from locvlm.training import stages
-from locvlm.training.arguments import EvaluationConfig, Stage2Config
+from locvlm.training.arguments import EvaluationConfig, OptimizerConfig, Stage2Config
 from locvlm.training.checkpoint import FolderWeights, last_checkpoint
 from locvlm.training.evaluation import PeriodicEvaluation
+from locvlm.training.trainer import LocVLMTrainer
 
 
 class StopAt(TrainerCallback):
@@ -44,6 +45,7 @@ def build(tiny_world, tmp_path, monkeypatch, repo_root):
             weights=FolderWeights(tokenizer, None),
             run=folder,
             evaluation=evaluation and evaluation(folder),
+            optimizer=cfg.optimizer,
         )
         return trainer, folder
 
@@ -104,14 +106,16 @@ def test_a_step_moves_weights_by_the_gradient_of_the_mean_over_all_its_targets(b
         torch.testing.assert_close(start - after[name], gradients[name], rtol=1e-4, atol=1e-6)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(build, rows_of):
-    whole = train(*build(run="whole"))
-    first, folder = build(run="parts")
+@pytest.mark.parametrize("matrices", ["adamw", "muon"])
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(build, rows_of, matrices):
+    chosen = ("--optimizer.matrices", matrices)
+    whole = train(*build(*chosen, run="whole"))
+    first, folder = build(*chosen, run="parts")
     first.add_callback(StopAt(5))
     train(first, folder)
     assert [row["step"] for row in rows_of(folder.path)] == [1, 2, 3, 4, 5]
 
-    second, folder = build(run="parts")
+    second, folder = build(*chosen, run="parts")
     parts = train(second, folder)
 
     assert largest_difference(whole, parts) == 0.0
@@ -121,6 +125,40 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(build, rows_o
     ]
     assert losses == expected
     assert len(losses) == 10
+
+
+def test_muon_steps_the_matrices_of_the_blocks_at_its_own_rate(build):
+    trainer, _ = build("--optimizer.matrices", "muon", "--optimizer.muon_learning_rate", "0.5")
+    rates = {
+        name: group["lr"]
+        for group in trainer.create_optimizer().param_groups
+        for name, parameter in trainer.model.named_parameters()
+        if any(parameter is stepped for stepped in group["params"])
+    }
+    assert {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad} == set(
+        rates
+    )
+    matrices = {name for name, rate in rates.items() if rate == 0.5}
+    assert matrices == {name for name in rates if ".layers." in name and "norm" not in name}
+
+
+def test_muon_and_deepspeed_are_not_taken_together(build, monkeypatch):
+    trainer, _ = build()
+    monkeypatch.setattr(trainer.args, "deepspeed", "ds_configs/zero2.json")
+    with pytest.raises(ValueError, match="ZeRO steps flattened pieces"):
+        LocVLMTrainer(
+            trainer.model,
+            trainer.args,
+            loader=trainer._loader,
+            weights=trainer._weights,
+            metrics=print,
+            optimizer=OptimizerConfig(matrices="muon"),
+        )
+
+
+def test_a_rate_without_muon_is_an_error():
+    with pytest.raises(ValueError, match="matrices is adamw: set it to muon"):
+        OptimizerConfig(muon_learning_rate=0.1)
 
 
 def test_a_run_goes_on_from_the_last_complete_checkpoint(build):
