@@ -13,7 +13,9 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from locvlm.data.prompt import FORMATS
 from locvlm.log import setup_logging
@@ -44,16 +46,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the weights")
     parser.add_argument("--parts", default="tokenizer,clip,llm", help="comma-separated, in this order")
     parser.add_argument("--documents", type=int, default=20000, help="documents for the tokenizer")
-    parser.add_argument("--scenes", type=int, default=12000, help="pretraining scenes for CLIP")
-    parser.add_argument("--clip-steps", type=int, default=1000)
-    parser.add_argument(
-        "--clip-batch", type=int, default=64, help="scenes a step, each seen two to four times"
-    )
-    parser.add_argument("--llm-steps", type=int, default=700)
+    parser.add_argument("--scenes", type=int, default=20000, help="pretraining scenes for CLIP")
+    parser.add_argument("--clip-steps", type=int, default=2500)
+    parser.add_argument("--clip-batch", type=int, default=64, help="scenes a step")
+    parser.add_argument("--llm-steps", type=int, default=1500)
     parser.add_argument("--llm-batch", type=int, default=12, help="rows a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     return parser.parse_args()
+
+
+def _save(model: Any, path: Path) -> None:
+    from locvlm.world.backbones import save_weights
+
+    save_weights(model.state_dict(), path)
 
 
 def make_clip(args: argparse.Namespace) -> None:
@@ -69,9 +75,10 @@ def make_clip(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model, views = backbones.build_clip(), Views(scenes, encode, args.seed)
     warm_start(model, views.whole_images(NUM_IMAGES), seed=args.seed)
-    run = pretrain.PretrainRun(steps=args.clip_steps, batch=args.clip_batch, learning_rate=1.2e-3)
-    pretrain.train_clip(model, views, run)
-    backbones.save_weights(model.state_dict(), args.out / backbones.CLIP_FILE)
+    run = pretrain.PretrainRun(steps=args.clip_steps, batch=args.clip_batch)
+    save = partial(_save, model, args.out / backbones.CLIP_FILE)
+    pretrain.train_clip(model, views, run, save)
+    save()
 
 
 def token_documents(args: argparse.Namespace) -> Iterator[list[int]]:
@@ -98,9 +105,10 @@ def make_llm(args: argparse.Namespace) -> None:
 
     torch.manual_seed(args.seed)
     model = backbones.build_llm()
-    run = pretrain.PretrainRun(steps=args.llm_steps, batch=args.llm_batch, learning_rate=2.5e-3)
-    pretrain.train_llm(model, token_documents(args), run)
-    backbones.save_weights(model.state_dict(), args.out / backbones.LLM_FILE)
+    run = pretrain.PretrainRun(steps=args.llm_steps, batch=args.llm_batch, other_learning_rate=2.5e-3)
+    save = partial(_save, model, args.out / backbones.LLM_FILE)
+    pretrain.train_llm(model, token_documents(args), run, save=save)
+    save()
 
 
 def make_tokenizer(args: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ def variant(name: str) -> LlavaConfig:
 
     b     CLIP ViT-L/14 at 224 (256 tokens an image), linear adapter, LLaMA-7B
     l     CLIP ViT-L/14 at 336 (576 tokens), MLP adapter, LLaMA-2-7B
-    tiny  the embedded world's (world/backbones.py): 96 pixels (144 tokens), MLP adapter, 4 layers
+    tiny  the embedded world's (world/backbones.py): 96 pixels (64 tokens), MLP adapter, 4 layers
 
     Raises:
         ValueError: if there is no such variant.
@@ -49,7 +49,7 @@ def variant(name: str) -> LlavaConfig:
             projection_dim=192,
             num_hidden_layers=6,
             num_attention_heads=4,
-            patch_size=8,
+            patch_size=12,
             image_size=96,
         )
         text = LlamaConfig(

@@ -29,7 +29,7 @@ class VisionSizes:
     """The image side of the tiny CLIP; the adapter reads its second-to-last layer."""
 
     canvas: int = 96  # pixels
-    patch: int = 8
+    patch: int = 12
     width: int = 192
     layers: int = 6
     heads: int = 4

@@ -180,12 +180,17 @@ def _reaching(things: list[Thing], backdrop: str, rng: random.Random) -> str:
     return f"{describe(thing, rng, detail=0.6)} {reach(thing, rng)}, {backdrop}"
 
 
+def phrase(thing: Thing, rng: random.Random, *, placed: bool) -> str:
+    """What a region of a scene is called: "a big mug", or with its place "a mug on the left"."""
+    said = describe(thing, rng, detail=0.4)
+    if not placed:
+        return said
+    return f"{said} {fine_place(thing, rng) if rng.random() < 0.4 else reach(thing, rng)}"
+
+
 def rich_caption(things: list[Thing], background: str, rng: random.Random) -> str:
     """Every thing with its looks, its place and what it covers; the contrastive encoder's food."""
-    parts = []
-    for thing in rng.sample(things, len(things)):
-        where = fine_place(thing, rng) if rng.random() < 0.4 else reach(thing, rng)
-        parts.append(f"{describe(thing, rng, detail=0.5)} {where}")
+    parts = [phrase(thing, rng, placed=True) for thing in rng.sample(things, len(things))]
     text = _join(parts) + (" " + BACKDROPS[background] if rng.random() < 0.4 else "")
     return text[0].upper() + text[1:] + "."
 

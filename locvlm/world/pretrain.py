@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from locvlm.muon import Muon, muon_groups
 from locvlm.world.backbones import NUM_PIECES
 from locvlm.world.views import Views
 
 logger = logging.getLogger(__name__)
 
 ROW_TOKENS = 384  # of the language model's pretraining
+IMAGE_SHARE = 0.1  # weight of whole images against regions
 LONGEST_LINE = 4192  # sentencepiece's own limit, in bytes
 
 
@@ -61,18 +63,12 @@ class PretrainRun:
 
     steps: int
     batch: int
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3  # of the matrices in blocks
+    other_learning_rate: float = 1.2e-3
     weight_decay: float = 0.02
     warmup: int = 100
     seed: int = 0
     log_every: int = 50
-
-
-def _optimizer(model: torch.nn.Module, run: PretrainRun) -> torch.optim.AdamW:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": run.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=run.learning_rate, betas=(0.9, 0.98), foreach=True)
 
 
 def _train(
@@ -82,11 +78,16 @@ def _train(
     save: Callable[[], None],
     name: str,
 ) -> None:
-    optimizer, start = _optimizer(model, run), time.time()
+    groups = muon_groups(model, weight_decay=run.weight_decay)
+    optimizer, start = Muon(groups, lr=run.learning_rate, betas=(0.9, 0.98), foreach=True), time.time()
+    scales = [
+        run.other_learning_rate / run.learning_rate if not group["muon"] else 1.0
+        for group in optimizer.param_groups
+    ]
     bar = tqdm(range(run.steps), desc=name, mininterval=20)
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = run.learning_rate * one_cycle(step, run.steps, warmup=run.warmup)
+        for group, scale in zip(optimizer.param_groups, scales, strict=True):
+            group["lr"] = run.learning_rate * scale * one_cycle(step, run.steps, warmup=run.warmup)
         loss, note = loss_of_step(step / run.steps)
         model.zero_grad(set_to_none=True)
         loss.backward()
@@ -99,17 +100,27 @@ def _train(
             save()
 
 
-class KeepPatches(torch.nn.Module):
-    """In open_clip's place for patch dropout: the tower goes on with the CLS token and the chosen patches."""
+def pool_regions(tokens: torch.Tensor, image_of: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """Mean over the patches under each box, weighted by how much of a patch the box covers.
 
-    kept: torch.Tensor | None = None  # (N, K)
+    Args:
+        tokens: (N, grid^2, D) patch features.
+        image_of: (R,) index into N.
+        boxes: (R, 4) x1, y1, x2, y2 in fractions of the image.
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(N, 1 + P, D) -> (N, 1 + K, D)."""
-        if self.kept is None:
-            return tokens
-        chosen = self.kept[..., None].expand(-1, -1, tokens.shape[-1])
-        return torch.cat([tokens[:, :1], tokens[:, 1:].gather(1, chosen)], 1)
+    Returns:
+        (R, D).
+    """
+    grid = math.isqrt(tokens.shape[1])
+    first = torch.arange(grid, dtype=boxes.dtype)
+
+    def covered(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:  # (R, grid)
+        return (torch.minimum(high[:, None], first + 1) - torch.maximum(low[:, None], first)).clamp(0)
+
+    x1, y1, x2, y2 = (boxes * grid).unbind(1)
+    share = (covered(y1, y2)[:, :, None] * covered(x1, x2)[:, None, :]).flatten(1)
+    share = share / share.sum(1, keepdim=True)
+    return torch.einsum("rp,rpd->rd", share, tokens[image_of])
 
 
 def encode_captions(model: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -122,25 +133,40 @@ def encode_captions(model: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def train_clip(model: Any, views: Views, run: PretrainRun, save: Callable[[], None] = lambda: None) -> None:
-    """Contrastive training with open_clip's loss; `run.batch` is scenes a step, see `Views.batch`."""
+    """Contrast with open_clip's loss: images with captions, and regions with phrases (after RegionCLIP).
+
+    The regions (Zhong et al. 2022) are what lets a tower from scratch learn what things are within minutes;
+    `run.batch` is scenes a step.
+    """
     from open_clip.loss import ClipLoss
 
-    contrast, keep = ClipLoss(), KeepPatches()
-    model.visual.patch_dropout = keep
+    contrast = ClipLoss()
+    model.visual.output_tokens = True
 
     def loss_of_step(progress: float) -> tuple[torch.Tensor, str]:
         batch = views.batch(run.batch, progress)
-        keep.kept = batch.kept
         with torch.autocast("cpu", torch.bfloat16):
-            images = model.encode_image(batch.pixels, normalize=True)
-            texts = encode_captions(model, batch.tokens)
-        images, texts = images.float(), texts.float()
+            images, tokens = model.visual(batch.pixels)
+            captions, phrases = (encode_captions(model, ids) for ids in (batch.captions, batch.phrases))
+        pooled = pool_regions(tokens.float(), batch.image_of, batch.boxes) @ model.visual.proj
+        images, regions = F.normalize(images.float(), dim=-1), F.normalize(pooled, dim=-1)
+        captions, phrases = captions.float(), phrases.float()
         scale = model.logit_scale.exp().clamp(max=100)
-        right = ((images @ texts.T).argmax(1) == torch.arange(len(images))).float().mean().item()
-        return contrast(images, texts, scale), f"retrieval {right:.3f} scale {scale.item():.1f}"
+        of_images, of_regions = contrast(images, captions, scale), contrast(regions, phrases, scale)
+        note = (
+            f"images {of_images.item():.3f} of {math.log(len(images)):.2f}, regions {of_regions.item():.3f} "
+            f"of {math.log(len(regions)):.2f}, found {_retrieval(images, captions):.3f} "
+            f"and {_retrieval(regions, phrases):.3f}, scale {scale.item():.1f}"
+        )
+        return IMAGE_SHARE * of_images + of_regions, note
 
     _train(model, run, loss_of_step, save, "clip")
-    keep.kept = None
+    model.visual.output_tokens = False
+
+
+def _retrieval(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Share of rows whose best match is their own."""
+    return ((left @ right.T).argmax(1) == torch.arange(len(left))).float().mean().item()
 
 
 def document_ids(text: str, encode: Callable[[str], list[int]], end: str) -> list[int]:

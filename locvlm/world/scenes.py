@@ -26,7 +26,7 @@ MIN_VISIBLE = 0.45  # least share of an object's pixels that an occluder leaves 
 OCCLUDED_FRACTION = 0.3  # scenes with an occluded object
 DUPLICATE_FRACTION = 0.1  # scenes that hold two objects of one class
 PATTERNS = ("plain",) * 6 + ("striped", "dotted", "checked")
-USUAL_COLOR_FRACTION = 0.7  # objects in a colour that their class mostly has
+USUAL_COLOR_FRACTION = 0.9  # objects in colours that their class mostly has: a duck is yellow, as a rule
 TRIES = 40
 COLOR_SHARES = np.array([0.4 if name in ("brown", "gray", "black") else 1.0 for name in COLORS])
 COLOR_SHARES /= COLOR_SHARES.sum()
@@ -96,11 +96,14 @@ def _draw(
 
 def make_sprite(rng: np.random.Generator, category: str, size: tuple[int, int]) -> Sprite:
     """An object of the class, drawn to cover exactly `size` (width, height) pixels."""
+    shape = SHAPES[category]
     if rng.random() < USUAL_COLOR_FRACTION:
-        color = str(rng.choice(SHAPES[category].usual_colors.split()))
+        color, accent = (
+            str(rng.choice(usual.split())) for usual in (shape.usual_colors, shape.usual_accents)
+        )
     else:
         color = str(rng.choice(list(COLORS), p=COLOR_SHARES))
-    accent = str(rng.choice([name for name in COLORS if name not in (color, "black")]))
+        accent = str(rng.choice([name for name in COLORS if name not in (color, "black")]))
     paint = Paint(main=_jitter(rng, COLORS[color]), accent=_jitter(rng, COLORS[accent]))
     pattern = str(rng.choice(PATTERNS))
     edge = max(1, round(min(size) / 40))

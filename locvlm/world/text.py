@@ -170,7 +170,7 @@ def document(rng: random.Random, size: int, talk: Dialogue, *, counts: Sequence[
             + talk.end
         )
     text = ""
-    for k in range(rng.randint(2, 6)):
+    for k in range(rng.randint(3, 8)):
         question, answer = _question(rng, things, size, talk)
         frame, asked = (talk.frame, f"{listing}\n{question}") if k == 0 else (talk.later, question)
         text += frame.format(question=asked) + answer + talk.end

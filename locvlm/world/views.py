@@ -1,6 +1,5 @@
-"""What the tiny CLIP learns from: scenes in memory, views of them, captions of what a view shows."""
+"""What the tiny CLIP learns from: scenes in memory, views of them, words for wholes and regions."""
 
-import math
 import multiprocessing
 import random
 from collections.abc import Callable, Sequence
@@ -14,14 +13,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from locvlm.world.backbones import CAPTIONS, VISION, VOCAB
-from locvlm.world.captions import Thing, caption, plain_caption, rich_caption, things_of
+from locvlm.world.captions import Thing, caption, phrase, plain_caption, rich_caption, things_of
 from locvlm.world.scenes import make_scene
 from locvlm.world.write import stream_seed
 
 STORE = 128  # side of the stored pretraining scenes, from which crops are cut
-WINDOW = 6  # patches
-WINDOWS_UNTIL = 0.5  # share of the training on windows; then on pairs of views,
-DROPOUT_UNTIL = 0.8  # of which half of the patches are left out (FLIP, Li et al. 2023) until here
+CROPS = 0.3  # share of views that are crops
+PLAIN_UNTIL = 0.2  # share of the training in which words name what things are, not yet where
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +75,24 @@ def crop_things(things: Sequence[Thing], window: tuple[float, float, float]) -> 
 
 @dataclass(frozen=True, slots=True)
 class ClipBatch:
-    """Image-caption pairs of one step."""
+    """Images with a caption each, and regions of them with a phrase each."""
 
     pixels: torch.Tensor  # (N, 3, canvas, canvas) normalised
-    tokens: torch.Tensor  # (N, longest caption) ids
-    kept: torch.Tensor | None  # (N, K) patches that the tower is to see; None for all
+    captions: torch.Tensor  # (N, longest caption) ids
+    image_of: torch.Tensor  # (R,) image that each region belongs to
+    boxes: torch.Tensor  # (R, 4) x1, y1, x2, y2 in fractions of the image
+    phrases: torch.Tensor  # (R, longest phrase) ids
 
 
 class Views:
-    """Image-caption pairs from stored scenes: windows with a thing or two, whole scenes, crops."""
+    """Image-caption and region-phrase pairs from stored scenes, seen whole, mirrored or cropped."""
 
     def __init__(self, scenes: Sequence[StoredScene], encode: Callable[[str], list[int]], seed: int) -> None:
         self._scenes, self._encode = scenes, encode
         self._rng = random.Random(f"views/{seed}")
-        spec = VISION.spec
-        self._grid = spec.grid
-        self._mean = torch.tensor(spec.image_mean).view(3, 1, 1)
-        self._std = torch.tensor(spec.image_std).view(3, 1, 1)
+        self._order: list[StoredScene] = []
+        self._mean = torch.tensor(VISION.spec.image_mean).view(3, 1, 1)
+        self._std = torch.tensor(VISION.spec.image_std).view(3, 1, 1)
 
     def whole_images(self, count: int) -> torch.Tensor:
         """The first scenes as they are, normalised: (N, 3, canvas, canvas)."""
@@ -103,11 +102,21 @@ class Views:
         """(canvas, canvas, 3) uint8 images as one normalised batch."""
         return (torch.stack(list(images)).permute(0, 3, 1, 2) / 255 - self._mean) / self._std
 
-    def _whole(self, scene: StoredScene) -> tuple[torch.Tensor, Sequence[Thing]]:
-        pixels = torch.from_numpy(scene.small)
+    def _next_scenes(self, count: int) -> list[StoredScene]:
+        """Every scene once before any comes again."""
+        while len(self._order) < count:
+            self._order += self._rng.sample(self._scenes, len(self._scenes))
+        taken, self._order = self._order[:count], self._order[count:]
+        return taken
+
+    def _view(self, scene: StoredScene) -> tuple[torch.Tensor, Sequence[Thing]]:
+        """(canvas, canvas, 3) uint8 and what it shows."""
+        pixels, things = torch.from_numpy(scene.small), scene.things
+        if self._rng.random() < CROPS:
+            pixels, things = self._crop(scene)
         if self._rng.random() < 0.5:
-            return pixels.flip(1), _swapped(scene.things)
-        return pixels, scene.things
+            return pixels.flip(1), _swapped(things)
+        return pixels, things
 
     def _crop(self, scene: StoredScene) -> tuple[torch.Tensor, Sequence[Thing]]:
         for _ in range(10):
@@ -117,65 +126,39 @@ class Views:
             if things:
                 break
         else:
-            return self._whole(scene)
+            return torch.from_numpy(scene.small), scene.things
         x, y, w = (round(v * STORE) for v in window)
         part = torch.from_numpy(scene.pixels[y : y + w, x : x + w]).permute(2, 0, 1)[None].float()
         resized = F.interpolate(part, (VISION.canvas,) * 2, mode="bilinear", antialias=True)[0]
         return resized.permute(1, 2, 0).clamp(0, 255).byte(), things
 
-    def windows(self, count: int) -> ClipBatch:
-        """Scenes of which the tower sees WINDOW x WINDOW patches around a thing, with plain captions.
-
-        The patches stand where they always stand, at their true size: a quarter of a scene's cost, and the
-        object is intact.
-        """
-        images, kept, texts = [], [], []
-        patches = torch.arange(self._grid**2).view(self._grid, self._grid)
-        for scene in self._rng.choices(self._scenes, k=count):
-            image, things = self._whole(scene)
-            x1, y1, x2, y2 = (v * self._grid for v in self._rng.choice(things).box)
-            column, row = self._corner(x1, x2), self._corner(y1, y2)
-            window = (column / self._grid, row / self._grid, WINDOW / self._grid)
-            images.append(image)
-            kept.append(patches[row : row + WINDOW, column : column + WINDOW].flatten())
-            texts.append(plain_caption(list(crop_things(things, window)), self._rng))
-        return ClipBatch(self._normalised(images), caption_tokens(texts, self._encode), torch.stack(kept))
-
-    def _corner(self, low: float, high: float) -> int:
-        """First row or column of a window that holds [low, high], in patches, or has it in its middle."""
-        first, last = math.ceil(high) - WINDOW, math.floor(low)
-        corner = self._rng.randint(first, last) if first <= last else round((low + high) / 2) - WINDOW // 2
-        return min(max(corner, 0), self._grid - WINDOW)
-
-    def pairs(self, num_scenes: int, *, drop_fraction: float) -> ClipBatch:
-        """Two views of each scene, hard negatives of each other, with rich captions.
-
-        Args:
-            drop_fraction: share of the patches that the tower does not see.
-        """
-        images, texts = [], []
-        for scene in self._rng.sample(self._scenes, num_scenes):
-            for view in (self._whole, self._crop):
-                image, things = view(scene)
-                write = rich_caption if self._rng.random() < 0.8 else caption
-                images.append(image)
-                texts.append(write(list(things), scene.background, self._rng))
-        num_kept = round(self._grid**2 * (1 - drop_fraction))
-        kept = None
-        if drop_fraction:
-            rows = [self._rng.sample(range(self._grid**2), num_kept) for _ in images]
-            kept = torch.tensor(rows)
-        return ClipBatch(self._normalised(images), caption_tokens(texts, self._encode), kept)
-
     def batch(self, num_scenes: int, progress: float) -> ClipBatch:
-        """What a step learns from: what things are first, at little cost; then where they are.
+        """What a step learns from: what things are first, then also where they are and what surrounds them.
 
         Args:
             progress: share of the training that is done.
         """
-        if progress < WINDOWS_UNTIL:
-            return self.windows(4 * num_scenes)
-        return self.pairs(num_scenes, drop_fraction=0.5 if progress < DROPOUT_UNTIL else 0.0)
+        plain, rng = progress < PLAIN_UNTIL, self._rng
+        images, captions, image_of, boxes, phrases = [], [], [], [], []
+        for index, scene in enumerate(self._next_scenes(num_scenes)):
+            image, things = self._view(scene)
+            images.append(image)
+            if plain:
+                captions.append(plain_caption(list(things), rng))
+            else:
+                write = rich_caption if rng.random() < 0.8 else caption
+                captions.append(write(list(things), scene.background, rng))
+            for thing in things:
+                image_of.append(index)
+                boxes.append(thing.box)
+                phrases.append(phrase(thing, rng, placed=not plain and rng.random() < 0.7))
+        return ClipBatch(
+            self._normalised(images),
+            caption_tokens(captions, self._encode),
+            torch.tensor(image_of),
+            torch.tensor(boxes),
+            caption_tokens(phrases, self._encode),
+        )
 
 
 def caption_tokens(texts: Sequence[str], encode: Callable[[str], list[int]]) -> torch.Tensor:

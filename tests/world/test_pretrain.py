@@ -35,28 +35,35 @@ def test_a_mirror_turns_boxes(scenes):
     assert box == pytest.approx((0.6, 0.2, 0.9, 0.9))
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.6, 0.9])
-def test_batches_are_normalised_images_with_captions(scenes, encode, progress):
+@pytest.mark.parametrize("progress", [0.0, 0.9])
+def test_batches_are_normalised_images_with_words_for_the_whole_and_for_regions(scenes, encode, progress):
     batch = views.Views(scenes, encode, seed=0).batch(4, progress)
-    canvas, count = backbones.VISION.canvas, 16 if progress == 0 else 8
-    assert batch.pixels.shape == (count, 3, canvas, canvas)
+    canvas = backbones.VISION.canvas
+    assert batch.pixels.shape == (4, 3, canvas, canvas)
     assert batch.pixels.abs().max() < 3
-    assert len(batch.tokens) == count
-    assert batch.tokens.shape[1] <= backbones.CAPTIONS.context
-    assert (batch.tokens == backbones.VOCAB - 1).sum(1).tolist() == [1] * count  # one end mark each
-    expected = {0.0: views.WINDOW**2, 0.6: backbones.VISION.spec.num_image_tokens // 2}.get(progress)
-    assert (None if batch.kept is None else batch.kept.shape[1]) == expected
+    assert sorted(set(batch.image_of.tolist())) == [0, 1, 2, 3]
+    assert len(batch.captions) == 4
+    assert len(batch.boxes) == len(batch.phrases) == len(batch.image_of)
+    for ids in (batch.captions, batch.phrases):
+        assert ids.shape[1] <= backbones.CAPTIONS.context
+        assert ((ids == backbones.VOCAB - 1).sum(1) == 1).all()  # one end mark each
+    assert (batch.boxes[:, :2] < batch.boxes[:, 2:]).all()
+    assert batch.boxes.min() >= 0
+    assert batch.boxes.max() <= 1
 
 
-def test_windows_hold_the_things_they_are_named_after(scenes, encode):
+def test_every_scene_comes_once_before_any_comes_again(scenes, encode):
     made = views.Views(scenes, encode, seed=0)
-    for low in (0.0, 0.3, 4.7, 9.9, 10.4):
-        for side in (1.5, 3.0, 5.0, 6.0):
-            high = min(12.0, low + side)
-            corner = made._corner(low, high)
-            assert 0 <= corner <= 12 - views.WINDOW
-            inside = min(high, corner + views.WINDOW) - max(low, corner)
-            assert inside > 0.75 * (high - low)
+    taken = [id(scene) for _ in range(4) for scene in made._next_scenes(4)]
+    assert sorted(taken[:8]) == sorted(taken[8:]) == sorted(map(id, scenes))
+
+
+def test_regions_are_means_of_the_patches_they_cover():
+    tokens = torch.arange(16.0).view(1, 16, 1).repeat(2, 1, 1) + torch.tensor([0.0, 100.0]).view(2, 1, 1)
+    boxes = torch.tensor([[0.25, 0.5, 0.5, 0.75], [0.0, 0.0, 0.5, 0.25], [0.125, 0.0, 0.5, 0.25]])
+    pooled = pretrain.pool_regions(tokens, torch.tensor([0, 0, 1]), boxes)
+    # patch 9; patches 0 and 1; half of patch 0 and all of patch 1
+    assert pooled.flatten().tolist() == pytest.approx([9.0, 0.5, 100 + 2 / 3])
 
 
 def test_short_captions_are_encoded_as_open_clip_encodes_padded_ones(encode):
@@ -68,15 +75,6 @@ def test_short_captions_are_encoded_as_open_clip_encodes_padded_ones(encode):
     with torch.no_grad():
         expected = model.encode_text(padded, normalize=True)
         assert torch.allclose(pretrain.encode_captions(model, short), expected, atol=1e-5)
-
-
-def test_the_tower_sees_the_kept_patches_alone():
-    tokens = torch.arange(2 * 5 * 3.0).view(2, 5, 3)
-    keep = pretrain.KeepPatches()
-    assert torch.equal(keep(tokens), tokens)
-    keep.kept = torch.tensor([[3, 0], [1, 2]])
-    assert torch.equal(keep(tokens)[0], tokens[0, [0, 4, 1]])
-    assert torch.equal(keep(tokens)[1], tokens[1, [0, 2, 3]])
 
 
 def test_close_ups_show_one_thing(scenes):
