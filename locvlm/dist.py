@@ -61,6 +61,17 @@ def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
     return total
 
 
+def leave() -> None:
+    """Part from the other ranks once all have come this far; nothing without a process group.
+
+    Rank 0 keeps the store that the others report to: were it gone first, they would be aborted at their exit.
+    """
+    group = _process_group()
+    if group is not None:
+        group.barrier()
+        group.destroy_process_group()
+
+
 def prepare_deepspeed_cpu() -> bool:
     """On a machine without CUDA, keep DeepSpeed from compiling its shared-memory operator; True if it did.
 

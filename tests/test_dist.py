@@ -54,8 +54,9 @@ torch.distributed.init_process_group("gloo", init_method=where, rank=int(sys.arg
 dist.require_joined()
 assert dist.sum_over_ranks(torch.tensor([1, dist.rank()])).tolist() == [2, 1]
 assert dist.is_main() == (dist.rank() == 0) and dist.world_size() == 2
-torch.distributed.barrier()  # rank 0 keeps the store: were it gone first, the other would be aborted
-torch.distributed.destroy_process_group()
+dist.leave()
+assert not torch.distributed.is_initialized()
+dist.leave()  # alone by now
 """
     environment = {**os.environ, "WORLD_SIZE": "2"}
     ranks = [subprocess.Popen([sys.executable, "-c", code, str(rank)], env=environment) for rank in range(2)]
