@@ -1,11 +1,12 @@
-"""Tokenizers for the data tests: a small sentencepiece one made here, the real LLaMA one where present."""
+"""Tokenizers for the data tests: a small one made here, the world's, the real LLaMA one where present."""
 
 from pathlib import Path
 
 import pytest
-import sentencepiece
 
 from locvlm.data.tokenize import load_tokenizer
+from locvlm.world.backbones import TOKENIZER_FILE, WEIGHTS, write_tokenizer
+from locvlm.world.pretrain import train_tokenizer
 
 SENTENCES = [
     "A chat between a curious user and an artificial intelligence assistant.",
@@ -23,21 +24,7 @@ SENTENCES = [
 def small_tokenizer_model(tmp_path_factory) -> Path:
     """A folder with only a `tokenizer.model`, made like LLaMA's: BPE, split digits, byte fallback."""
     folder = tmp_path_factory.mktemp("small_sentencepiece")
-    text = folder / "text.txt"
-    text.write_text("\n".join(SENTENCES * 4))
-    sentencepiece.SentencePieceTrainer.Train(
-        input=str(text),
-        model_prefix=str(folder / "tokenizer"),
-        model_type="bpe",
-        vocab_size=480,
-        split_digits=True,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        minloglevel=2,
-    )
-    text.unlink()
+    train_tokenizer(SENTENCES * 4, folder / "tokenizer.model", num_pieces=480)
     return folder
 
 
@@ -47,10 +34,17 @@ def small_tokenizer(small_tokenizer_model):
 
 
 @pytest.fixture(scope="session")
+def world_tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world_tokenizer")
+    write_tokenizer(WEIGHTS / TOKENIZER_FILE, folder)
+    return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="session")
 def llama_tokenizer(shared_data):
     return load_tokenizer(shared_data / "tokenizer")
 
 
-@pytest.fixture(params=["small_tokenizer", "llama_tokenizer"])
+@pytest.fixture(params=["small_tokenizer", "world_tokenizer", "llama_tokenizer"])
 def tokenizer(request):
     return request.getfixturevalue(request.param)

@@ -1,13 +1,13 @@
 """A tiny checkpoint of every frame, composed from random parts, with a sentencepiece tokenizer."""
 
 import pytest
-import sentencepiece
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from locvlm.data.prompt import FORMATS, chat_template, render_question
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.model.compose import CoordinateChoice, compose, save_checkpoint
+from locvlm.world.pretrain import train_tokenizer
 
 VOCABULARY = 400
 
@@ -18,7 +18,6 @@ def parts(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("parts")
     sentences = [render_question("Where is the dog? (0, 12, 345, 67) 89", name, False) for name in FORMATS]
-    (folder / "text.txt").write_text("\n".join(sentences * 10))
     config = LlamaConfig(
         hidden_size=24,
         intermediate_size=48,
@@ -34,19 +33,7 @@ def parts(tmp_path_factory):
             if parameter.ndim > 1:
                 parameter.mul_(10.0)  # so that positions and attention matter to the logits
     llm.save_pretrained(folder / "llm")
-    sentencepiece.SentencePieceTrainer.Train(
-        input=str(folder / "text.txt"),
-        model_prefix=str(folder / "llm" / "tokenizer"),
-        model_type="bpe",
-        vocab_size=VOCABULARY,
-        split_digits=True,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
+    train_tokenizer(sentences * 10, folder / "llm" / "tokenizer.model", num_pieces=VOCABULARY)
     vision = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=32,

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import sentencepiece
 import torch
 from PIL import Image
 from transformers import AutoProcessor, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
@@ -15,6 +14,7 @@ from locvlm.data.tokenize import load_tokenizer
 from locvlm.model.compose import CoordinateChoice, compose, save_checkpoint
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.vision import patch_features
+from locvlm.world.pretrain import train_tokenizer
 
 TEXT = "A photo of two dogs by a red car. Where is the object located? USER: ASSISTANT: (0, 12, 34, 56) 789\n"
 OLD_VOCABULARY = 320
@@ -25,7 +25,6 @@ def parts(tmp_path_factory):
     """llm/ (sentencepiece tokenizer, tied embeddings) and clip/."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("parts")
-    (folder / "text.txt").write_text(TEXT * 20)
     llm = LlamaForCausalLM(
         LlamaConfig(
             hidden_size=24,
@@ -37,17 +36,7 @@ def parts(tmp_path_factory):
         )
     )
     llm.save_pretrained(folder / "llm")
-    sentencepiece.SentencePieceTrainer.Train(
-        input=str(folder / "text.txt"),
-        model_prefix=str(folder / "llm" / "tokenizer"),
-        model_type="bpe",
-        vocab_size=OLD_VOCABULARY,
-        split_digits=True,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        minloglevel=2,
-    )
+    train_tokenizer([TEXT] * 20, folder / "llm" / "tokenizer.model", num_pieces=OLD_VOCABULARY)
     vision = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=32,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import sentencepiece
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
@@ -18,6 +17,7 @@ from locvlm.geometry import Box
 from locvlm.io import read_jsonl, record_to_json, write_jsonl
 from locvlm.model.compose import compose, save_checkpoint
 from locvlm.records import Query, Record
+from locvlm.world.pretrain import train_tokenizer
 
 NAMES = ("red square", "blue disc", "green bar", "white cross")
 COLOURS = {"red square": "red", "blue disc": "blue", "green bar": "green", "white cross": "white"}
@@ -76,20 +76,7 @@ def tiny_world(tmp_path_factory) -> TinyWorld:
 
 
 def _write_parts(root: Path) -> None:
-    (root / "tokenizer").mkdir()
-    (root / "text.txt").write_text("\n".join(SENTENCES * 4))
-    sentencepiece.SentencePieceTrainer.Train(
-        input=str(root / "text.txt"),
-        model_prefix=str(root / "tokenizer" / "tokenizer"),
-        model_type="bpe",
-        vocab_size=480,
-        split_digits=True,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        minloglevel=2,
-    )
+    train_tokenizer(SENTENCES * 4, root / "tokenizer" / "tokenizer.model", num_pieces=480)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     LlamaForCausalLM(
