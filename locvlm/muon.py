@@ -35,7 +35,9 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     return x.transpose(1, 2) if is_tall else x
 
 
-def muon_groups(model: torch.nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+def muon_groups(
+    model: torch.nn.Module, *, learning_rate: float, muon_learning_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
     """Parameter groups for `Muon`: matrices of the blocks, fused ones apart; other matrices; vectors."""
     blocks: dict[str, list[torch.nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
@@ -45,11 +47,12 @@ def muon_groups(model: torch.nn.Module, *, weight_decay: float) -> list[dict[str
             blocks["fused" if name.endswith("in_proj_weight") else "single"].append(parameter)
         else:
             blocks["decayed" if parameter.ndim > 1 else "plain"].append(parameter)
+    matrices = {"lr": muon_learning_rate, "weight_decay": weight_decay, "muon": True}
     groups: list[dict[str, Any]] = [
-        {"params": blocks["single"], "weight_decay": weight_decay, "muon": True},
-        {"params": blocks["fused"], "weight_decay": weight_decay, "muon": True, "parts": 3},
-        {"params": blocks["decayed"], "weight_decay": weight_decay},
-        {"params": blocks["plain"], "weight_decay": 0.0},
+        {"params": blocks["single"], **matrices},
+        {"params": blocks["fused"], **matrices, "parts": 3},
+        {"params": blocks["decayed"], "lr": learning_rate, "weight_decay": weight_decay},
+        {"params": blocks["plain"], "lr": learning_rate, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
@@ -99,7 +102,9 @@ class Muon(torch.optim.AdamW):
                 state, gradient = self.state[parameter], parameter.grad
                 assert gradient is not None, "chosen by that above"
                 if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
+                    # AdamW, when it reads a saved state, looks for "step" in every parameter's
+                    state.update(momentum=torch.zeros_like(parameter), step=torch.zeros(()))
+                state["step"] += 1
                 state["momentum"].lerp_(gradient, 1 - group["momentum"])
                 ahead.append(gradient.lerp(state["momentum"], group["momentum"]))
             single = (len(parameters) * group["parts"], shape[0] // group["parts"], shape[1])

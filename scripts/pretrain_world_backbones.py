@@ -44,12 +44,15 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the weights")
-    parser.add_argument("--parts", default="tokenizer,clip,llm", help="comma-separated, in this order")
+    parser.add_argument(
+        "--parts", default="tokenizer,clip,patches,llm", help="comma-separated, in this order"
+    )
     parser.add_argument("--documents", type=int, default=20000, help="documents for the tokenizer")
     parser.add_argument("--scenes", type=int, default=20000, help="pretraining scenes for CLIP")
     parser.add_argument("--clip-steps", type=int, default=2500)
+    parser.add_argument("--patch-steps", type=int, default=800)
     parser.add_argument("--clip-batch", type=int, default=64, help="scenes a step")
-    parser.add_argument("--llm-steps", type=int, default=1500)
+    parser.add_argument("--llm-steps", type=int, default=1000)
     parser.add_argument("--llm-batch", type=int, default=12, help="rows a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -81,6 +84,24 @@ def make_clip(args: argparse.Namespace) -> None:
     save()
 
 
+def make_clip_patches(args: argparse.Namespace) -> None:
+    """Goes on from the CLIP that stands, patch by patch."""
+    import torch
+
+    from locvlm.world import backbones, pretrain
+    from locvlm.world.views import Views, make_pretraining_scenes
+
+    encode = backbones.load_pieces(args.out / backbones.TOKENIZER_FILE)
+    scenes = make_pretraining_scenes(args.scenes, args.seed, args.workers)
+    torch.manual_seed(args.seed)
+    model = backbones.build_clip()
+    model.load_state_dict(backbones.load_weights(args.out / backbones.CLIP_FILE))
+    run = pretrain.PretrainRun(steps=args.patch_steps, batch=args.clip_batch)
+    save = partial(_save, model, args.out / backbones.CLIP_FILE)
+    pretrain.train_clip(model, Views(scenes, encode, args.seed + 1), run, save, by_patch=True)
+    save()
+
+
 def token_documents(args: argparse.Namespace) -> Iterator[list[int]]:
     """Endless documents as ids, with their begin and end marks."""
     from locvlm.world import backbones, pretrain
@@ -105,7 +126,7 @@ def make_llm(args: argparse.Namespace) -> None:
 
     torch.manual_seed(args.seed)
     model = backbones.build_llm()
-    run = pretrain.PretrainRun(steps=args.llm_steps, batch=args.llm_batch, other_learning_rate=2.5e-3)
+    run = pretrain.PretrainRun(steps=args.llm_steps, batch=args.llm_batch, learning_rate=2.5e-3)
     save = partial(_save, model, args.out / backbones.LLM_FILE)
     pretrain.train_llm(model, token_documents(args), run, save=save)
     save()
@@ -125,7 +146,7 @@ def main() -> None:
     """Make the parts that are asked for."""
     args = parse_arguments()
     setup_logging(0)
-    makers = {"tokenizer": make_tokenizer, "clip": make_clip, "llm": make_llm}
+    makers = {"tokenizer": make_tokenizer, "clip": make_clip, "patches": make_clip_patches, "llm": make_llm}
     for part in args.parts.split(","):
         if part not in makers:
             raise ValueError(f"unknown part {part!r} in --parts; there are {', '.join(makers)}")

@@ -74,12 +74,15 @@ def test_only_matrices_inside_blocks_are_chosen():
     )
     clip.visual.proj.requires_grad_(False)
     names = {id(parameter): name for name, parameter in clip.named_parameters()}
-    single, fused, other, plain = muon_groups(clip, weight_decay=0.1)
+    single, fused, other, plain = muon_groups(
+        clip, learning_rate=0.1, muon_learning_rate=0.2, weight_decay=0.1
+    )
     assert {names[id(p)].split(".")[-2] for p in single["params"]} == {"out_proj", "c_fc", "c_proj"}
     assert len(fused["params"]) == 3
     assert "token_embedding.weight" in {names[id(p)] for p in other["params"]}
     assert "visual.proj" not in {names[id(p)] for group in (other, plain) for p in group["params"]}
     assert plain["weight_decay"] == 0.0
+    assert (single["lr"], fused["lr"], other["lr"], plain["lr"]) == (0.2, 0.2, 0.1, 0.1)
 
 
 def test_a_saved_state_continues_as_if_never_stopped():

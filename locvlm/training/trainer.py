@@ -90,9 +90,12 @@ class LocVLMTrainer(Trainer):
         config, args = self._optimizer_config, self.args
         if config.matrices == "adamw" or self.optimizer is not None:
             return super().create_optimizer() if model is None else super().create_optimizer(model)
-        groups = muon_groups(self._core, weight_decay=args.weight_decay)
-        for group in groups:
-            group["lr"] = (config.muon_learning_rate if "muon" in group else None) or args.learning_rate
+        groups = muon_groups(
+            self._core,
+            learning_rate=args.learning_rate,
+            muon_learning_rate=config.muon_learning_rate or args.learning_rate,
+            weight_decay=args.weight_decay,
+        )
         self.optimizer = Muon(groups, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon)
         return self.optimizer
 

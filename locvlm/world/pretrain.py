@@ -5,11 +5,13 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from locvlm.muon import Muon, muon_groups
@@ -63,8 +65,8 @@ class PretrainRun:
 
     steps: int
     batch: int
-    learning_rate: float = 3e-3  # of the matrices in blocks
-    other_learning_rate: float = 1.2e-3
+    learning_rate: float = 1.2e-3
+    muon_learning_rate: float = 3e-3  # of the matrices in blocks
     weight_decay: float = 0.02
     warmup: int = 100
     seed: int = 0
@@ -78,26 +80,46 @@ def _train(
     save: Callable[[], None],
     name: str,
 ) -> None:
-    groups = muon_groups(model, weight_decay=run.weight_decay)
-    optimizer, start = Muon(groups, lr=run.learning_rate, betas=(0.9, 0.98), foreach=True), time.time()
-    scales = [
-        run.other_learning_rate / run.learning_rate if not group["muon"] else 1.0
-        for group in optimizer.param_groups
-    ]
+    groups = muon_groups(
+        model,
+        learning_rate=run.learning_rate,
+        muon_learning_rate=run.muon_learning_rate,
+        weight_decay=run.weight_decay,
+    )
+    optimizer, start = Muon(groups, betas=(0.9, 0.98), foreach=True), time.time()
+    schedule = LambdaLR(optimizer, partial(one_cycle, steps=run.steps, warmup=run.warmup))
     bar = tqdm(range(run.steps), desc=name, mininterval=20)
     for step in bar:
-        for group, scale in zip(optimizer.param_groups, scales, strict=True):
-            group["lr"] = run.learning_rate * scale * one_cycle(step, run.steps, warmup=run.warmup)
         loss, note = loss_of_step(step / run.steps)
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        schedule.step()
         if step % run.log_every == 0 or step == run.steps - 1:
             logger.info(
                 "%s step %d: loss %.4f %s (%.0f s)", name, step, loss.item(), note, time.time() - start
             )
             save()
+
+
+def patch_shares(boxes: torch.Tensor, grid: int) -> torch.Tensor:
+    """How much of each patch a box covers, as shares of the whole.
+
+    Args:
+        boxes: (R, 4) x1, y1, x2, y2 in fractions of the image.
+
+    Returns:
+        (R, grid^2), rows sum to 1.
+    """
+    first = torch.arange(grid, dtype=boxes.dtype)
+
+    def covered(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:  # (R, grid)
+        return (torch.minimum(high[:, None], first + 1) - torch.maximum(low[:, None], first)).clamp(0)
+
+    x1, y1, x2, y2 = (boxes * grid).unbind(1)
+    share = (covered(y1, y2)[:, :, None] * covered(x1, x2)[:, None, :]).flatten(1)
+    return share / share.sum(1, keepdim=True)
 
 
 def pool_regions(tokens: torch.Tensor, image_of: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
@@ -106,21 +128,18 @@ def pool_regions(tokens: torch.Tensor, image_of: torch.Tensor, boxes: torch.Tens
     Args:
         tokens: (N, grid^2, D) patch features.
         image_of: (R,) index into N.
-        boxes: (R, 4) x1, y1, x2, y2 in fractions of the image.
+        boxes: (R, 4) as for `patch_shares`.
 
     Returns:
         (R, D).
     """
-    grid = math.isqrt(tokens.shape[1])
-    first = torch.arange(grid, dtype=boxes.dtype)
+    return torch.einsum("rp,rpd->rd", patch_shares(boxes, math.isqrt(tokens.shape[1])), tokens[image_of])
 
-    def covered(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:  # (R, grid)
-        return (torch.minimum(high[:, None], first + 1) - torch.maximum(low[:, None], first)).clamp(0)
 
-    x1, y1, x2, y2 = (boxes * grid).unbind(1)
-    share = (covered(y1, y2)[:, :, None] * covered(x1, x2)[:, None, :]).flatten(1)
-    share = share / share.sum(1, keepdim=True)
-    return torch.einsum("rp,rpd->rd", share, tokens[image_of])
+def draw_patches(tokens: torch.Tensor, image_of: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """One patch under each box, drawn by how much of it the box covers; as `pool_regions`."""
+    patch = torch.multinomial(patch_shares(boxes, math.isqrt(tokens.shape[1])).square(), 1).squeeze(1)
+    return tokens[image_of, patch]
 
 
 def encode_captions(model: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -132,19 +151,35 @@ def encode_captions(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     return F.normalize(last @ model.text_projection, dim=-1)
 
 
-def train_clip(model: Any, views: Views, run: PretrainRun, save: Callable[[], None] = lambda: None) -> None:
+def train_clip(
+    model: Any,
+    views: Views,
+    run: PretrainRun,
+    save: Callable[[], None] = lambda: None,
+    *,
+    by_patch: bool = False,
+) -> None:
     """Contrast with open_clip's loss: images with captions, and regions with phrases (after RegionCLIP).
 
-    The regions (Zhong et al. 2022) are what lets a tower from scratch learn what things are within minutes;
-    `run.batch` is scenes a step.
+    The regions (Zhong et al. 2022) are what lets a tower from scratch learn what things are within minutes.
+
+    Args:
+        run: `run.batch` is scenes a step.
+        by_patch: for a tower that knows things already: also hold single patches of the last layer but one,
+            which is what an adapter reads, against the phrases.
     """
     from open_clip.loss import ClipLoss
 
     contrast = ClipLoss()
     model.visual.output_tokens = True
+    second_to_last: list[torch.Tensor] = []
+    hook = model.visual.transformer.resblocks[-2].register_forward_hook(
+        lambda *args: second_to_last.append(args[-1])
+    )
 
     def loss_of_step(progress: float) -> tuple[torch.Tensor, str]:
-        batch = views.batch(run.batch, progress)
+        batch = views.batch(run.batch, 1.0 if by_patch else progress)
+        second_to_last.clear()
         with torch.autocast("cpu", torch.bfloat16):
             images, tokens = model.visual(batch.pixels)
             captions, phrases = (encode_captions(model, ids) for ids in (batch.captions, batch.phrases))
@@ -158,9 +193,17 @@ def train_clip(model: Any, views: Views, run: PretrainRun, save: Callable[[], No
             f"of {math.log(len(regions)):.2f}, found {_retrieval(images, captions):.3f} "
             f"and {_retrieval(regions, phrases):.3f}, scale {scale.item():.1f}"
         )
-        return IMAGE_SHARE * of_images + of_regions, note
+        loss = IMAGE_SHARE * of_images + of_regions
+        if by_patch:
+            read = model.visual.ln_post(second_to_last[0][:, 1:].float())
+            patches = F.normalize(draw_patches(read, batch.image_of, batch.boxes) @ model.visual.proj, dim=-1)
+            of_patches = contrast(patches, phrases, scale)
+            note += f", patches {of_patches.item():.3f}, found {_retrieval(patches, phrases):.3f}"
+            loss = loss + of_patches
+        return loss, note
 
     _train(model, run, loss_of_step, save, "clip")
+    hook.remove()
     model.visual.output_tokens = False
 
 

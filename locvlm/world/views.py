@@ -111,7 +111,8 @@ class Views:
 
     def _view(self, scene: StoredScene) -> tuple[torch.Tensor, Sequence[Thing]]:
         """(canvas, canvas, 3) uint8 and what it shows."""
-        pixels, things = torch.from_numpy(scene.small), scene.things
+        pixels: torch.Tensor = torch.from_numpy(scene.small)
+        things: Sequence[Thing] = scene.things
         if self._rng.random() < CROPS:
             pixels, things = self._crop(scene)
         if self._rng.random() < 0.5:

@@ -66,6 +66,13 @@ def test_regions_are_means_of_the_patches_they_cover():
     assert pooled.flatten().tolist() == pytest.approx([9.0, 0.5, 100 + 2 / 3])
 
 
+def test_patches_are_drawn_from_under_their_box():
+    tokens = torch.arange(16.0).view(1, 16, 1)
+    boxes = torch.tensor([[0.25, 0.25, 0.75, 0.75]]).expand(200, 4)
+    drawn = pretrain.draw_patches(tokens, torch.zeros(200, dtype=torch.long), boxes).flatten().tolist()
+    assert set(drawn) == {5.0, 6.0, 9.0, 10.0}
+
+
 def test_short_captions_are_encoded_as_open_clip_encodes_padded_ones(encode):
     torch.manual_seed(0)
     model = backbones.build_clip(TINY_VISION, TINY_TEXT).eval()
@@ -82,12 +89,14 @@ def test_close_ups_show_one_thing(scenes):
     assert all(s.small.dtype == np.uint8 for s in scenes)
 
 
-def test_a_few_contrastive_steps_bring_the_loss_down(scenes, encode, caplog):
+@pytest.mark.parametrize("by_patch", [False, True])
+def test_a_few_contrastive_steps_bring_the_loss_down(scenes, encode, caplog, by_patch):
     torch.manual_seed(0)
     model = backbones.build_clip(TINY_VISION, TINY_TEXT)
     run = pretrain.PretrainRun(steps=30, batch=4, learning_rate=3e-3, warmup=3, log_every=29)
     with caplog.at_level("INFO"):
-        pretrain.train_clip(model, views.Views(scenes, encode, seed=0), run)
+        pretrain.train_clip(model, views.Views(scenes, encode, seed=0), run, by_patch=by_patch)
+    assert not model.visual.transformer.resblocks[-2]._forward_hooks
     losses = [float(record.args[2]) for record in caplog.records]
     assert losses[-1] < losses[0] - 0.2
 
