@@ -74,6 +74,7 @@ def prepare(out: Path, size: Size, *, codec: str, seed: int) -> tuple[Phase, Pha
         {
             "instances": notes / f"instances_{split}.json",
             "out": data / f"localize_{split}.jsonl",
+            "negatives-per-image": 4,
             "seed": seed,
         }
         for split in ("train", "val")
