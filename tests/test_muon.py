@@ -12,10 +12,15 @@ def matrices(*shape, seed=0):
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 16, 40), (2, 40, 16)])
-def test_singular_values_come_near_one(shape):
-    values = torch.linalg.svdvals(orthogonalize(matrices(*shape)))
-    assert values.min() > 0.3
-    assert values.max() < 1.3
+def test_singular_values_come_near_one_and_directions_stay(shape):
+    left, _, right = torch.linalg.svd(matrices(*shape), full_matrices=False)
+    given = torch.linspace(1.0, 0.1, min(shape[1:]))  # far apart: a random square matrix has some near 0
+    done = orthogonalize(left * given @ right)
+    values = left.transpose(1, 2) @ done @ right.transpose(1, 2)  # diagonal, if the directions have stayed
+    diagonal = values.diagonal(dim1=1, dim2=2)
+    assert diagonal.min() > 0.6
+    assert diagonal.max() < 1.3
+    assert (values - torch.diag_embed(diagonal)).abs().max() < 1e-3
 
 
 def test_matrices_together_are_as_matrices_alone():
