@@ -54,9 +54,10 @@ def build_llama(args: argparse.Namespace, attention: str) -> Any:
         num_hidden_layers=args.layers,
         num_attention_heads=args.heads,
         num_key_value_heads=args.heads,
-        attn_implementation=attention,
     )
-    return LlamaForCausalLM(config).to(args.device)
+    model = LlamaForCausalLM(config)
+    model.set_attn_implementation(attention)
+    return model.to(args.device)
 
 
 def step_separate(args: argparse.Namespace, lengths: list[list[int]]) -> Callable[[], "torch.Tensor"]:
