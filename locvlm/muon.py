@@ -18,9 +18,7 @@ import torch
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients (Jordan et al. 2024)
 NEWTON_SCHULZ_STEPS = 5
 UPDATE_SIZE = 0.2  # root mean square of AdamW's updates, which Muon's are scaled to
-_IN_A_BLOCK = re.compile(
-    r"\.(layers|resblocks)\.\d+\."
-)  # of LLaMA and CLIP as transformers and open_clip name
+_IN_A_BLOCK = re.compile(r"\.(layers|resblocks)\.\d+\.")  # as transformers and open_clip name them
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:

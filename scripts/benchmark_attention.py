@@ -18,6 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from locvlm.io import write_json
+from locvlm.runs import environment
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,18 +47,12 @@ def parse_arguments() -> argparse.Namespace:
 def build_llama(args: argparse.Namespace, attention: str) -> Any:
     """The same random LLaMA for every implementation."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from locvlm.world.backbones import LanguageSizes, build_llm
 
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=960,
-        hidden_size=args.width,
-        intermediate_size=args.width * 8 // 3,
-        num_hidden_layers=args.layers,
-        num_attention_heads=args.heads,
-        num_key_value_heads=args.heads,
-    )
-    model = LlamaForCausalLM(config)
+    sizes = LanguageSizes(width=args.width, layers=args.layers, heads=args.heads, mlp=args.width * 8 // 3)
+    model = build_llm(sizes)
     model.set_attn_implementation(attention)
     return model.to(args.device)
 
@@ -124,30 +121,24 @@ def seconds(step: Callable[[], "torch.Tensor"], device: str) -> float:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What a number without its machine is worth nothing without."""
+    """What a time is worth nothing without, beside versions and commit."""
     import torch
-    import transformers
 
-    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line]
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": names[0] if names else platform.processor(),
+        **environment(),
+        "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
     }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def main() -> None:
     """Build the three, interleave them, print and write."""
     args = parse_arguments()
-
-    from locvlm.io import write_json
 
     rng = random.Random(0)
     branches = [BRANCH_TOKENS[k % len(BRANCH_TOKENS)] for k in range(args.questions)]

@@ -69,7 +69,6 @@ class PretrainRun:
     muon_learning_rate: float = 3e-3  # of the matrices in blocks
     weight_decay: float = 0.02
     warmup: int = 100
-    seed: int = 0
     log_every: int = 50
 
 
@@ -142,6 +141,17 @@ def draw_patches(tokens: torch.Tensor, image_of: torch.Tensor, boxes: torch.Tens
     return tokens[image_of, patch]
 
 
+def region_features(visual: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Patches of the last layer but one and of the last, under the final norm, and the image's embedding.
+
+    Returns:
+        (N, grid^2, D), (N, grid^2, D), (N, embed).
+    """
+    out = visual.forward_intermediates(pixels, indices=2, normalize_intermediates=True, output_fmt="NLC")
+    read, last = out["image_intermediates"]
+    return read, last, out["image_features"]
+
+
 def encode_captions(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """open_clip's `encode_text`, normalised, for captions (N, L) that are not padded to the full context."""
     length = tokens.shape[1]
@@ -171,17 +181,11 @@ def train_clip(
     from open_clip.loss import ClipLoss
 
     contrast = ClipLoss()
-    model.visual.output_tokens = True
-    second_to_last: list[torch.Tensor] = []
-    hook = model.visual.transformer.resblocks[-2].register_forward_hook(
-        lambda *args: second_to_last.append(args[-1])
-    )
 
     def loss_of_step(progress: float) -> tuple[torch.Tensor, str]:
         batch = views.batch(run.batch, 1.0 if by_patch else progress)
-        second_to_last.clear()
         with torch.autocast("cpu", torch.bfloat16):
-            images, tokens = model.visual(batch.pixels)
+            read, tokens, images = region_features(model.visual, batch.pixels)
             captions, phrases = (encode_captions(model, ids) for ids in (batch.captions, batch.phrases))
         pooled = pool_regions(tokens.float(), batch.image_of, batch.boxes) @ model.visual.proj
         images, regions = F.normalize(images.float(), dim=-1), F.normalize(pooled, dim=-1)
@@ -195,16 +199,14 @@ def train_clip(
         )
         loss = IMAGE_SHARE * of_images + of_regions
         if by_patch:
-            read = model.visual.ln_post(second_to_last[0][:, 1:].float())
-            patches = F.normalize(draw_patches(read, batch.image_of, batch.boxes) @ model.visual.proj, dim=-1)
+            drawn = draw_patches(read.float(), batch.image_of, batch.boxes)
+            patches = F.normalize(drawn @ model.visual.proj, dim=-1)
             of_patches = contrast(patches, phrases, scale)
             note += f", patches {of_patches.item():.3f}, found {_retrieval(patches, phrases):.3f}"
             loss = loss + of_patches
         return loss, note
 
     _train(model, run, loss_of_step, save, "clip")
-    hook.remove()
-    model.visual.output_tokens = False
 
 
 def _retrieval(left: torch.Tensor, right: torch.Tensor) -> float:

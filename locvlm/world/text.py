@@ -105,7 +105,7 @@ def _measures(rng: random.Random, size: int) -> str:
     )
 
 
-def _listing(rng: random.Random, things: list[Thing], size: int) -> str:
+def listing(rng: random.Random, things: list[Thing], size: int) -> str:
     """A layout in one of several plain forms, each thing with its box."""
     form = rng.randrange(5)
     rows = []
@@ -124,14 +124,18 @@ def _listing(rng: random.Random, things: list[Thing], size: int) -> str:
     return rng.choice((", ", "; ", "\n", ". ")).join(rows)
 
 
+def where_is(rng: random.Random, thing: Thing, size: int, talk: Dialogue) -> tuple[str, str]:
+    """Where the thing is, as a question and its answer."""
+    question = rng.choice(talk.where).format(category=thing.category, repr=talk.representation)
+    return question, talk.located.format(loc=write_box(bins(thing, size)))
+
+
 def _question(rng: random.Random, things: list[Thing], size: int, talk: Dialogue) -> tuple[str, str]:
     """A question about a layout and its answer."""
     kind = rng.random()
     thing = rng.choice(things)
     if kind < 0.4:
-        return rng.choice(talk.where).format(
-            category=thing.category, repr=talk.representation
-        ), talk.located.format(loc=write_box(bins(thing, size)))
+        return where_is(rng, thing, size, talk)
     if kind < 0.6:
         other = rng.choice([c for c in CLASSES if c not in {t.category for t in things}])
         return rng.choice(talk.where).format(category=other, repr=talk.representation), talk.absent
@@ -162,17 +166,17 @@ def document(rng: random.Random, size: int, talk: Dialogue, *, counts: Sequence[
         return " ".join(_sums(rng, size) for _ in range(rng.randint(2, 5)))
     if kind < 0.35:
         return " ".join(_measures(rng, size) for _ in range(rng.randint(1, 4)))
-    listing = _listing(rng, things, size)
+    listed = listing(rng, things, size)
     if kind < 0.45:
         return (
-            talk.frame.format(question=listing + "\n" + "Describe it.")
+            talk.frame.format(question=f"{listed}\nDescribe it.")
             + caption(things, background, rng)
             + talk.end
         )
     text = ""
     for k in range(rng.randint(3, 8)):
         question, answer = _question(rng, things, size, talk)
-        frame, asked = (talk.frame, f"{listing}\n{question}") if k == 0 else (talk.later, question)
+        frame, asked = (talk.frame, f"{listed}\n{question}") if k == 0 else (talk.later, question)
         text += frame.format(question=asked) + answer + talk.end
     return text
 

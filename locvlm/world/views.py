@@ -32,8 +32,9 @@ class StoredScene:
     background: str
 
 
-def _store(index: int, seed: int) -> StoredScene:
-    # a third of close-ups with one object: what crops and product pictures are on the web
+def store_scene(index: int, seed: int) -> StoredScene:
+    """Scene `index` of the `pretrain` stream."""
+    # a quarter of close-ups with one object: what crops and product pictures are on the web
     counts = (1,) if index % 4 == 0 else (2, 3, 4)
     scene = make_scene(stream_seed(seed, "pretrain"), index, object_counts=counts)
     stored, small = (
@@ -46,7 +47,7 @@ def _store(index: int, seed: int) -> StoredScene:
 def make_pretraining_scenes(count: int, seed: int, workers: int) -> list[StoredScene]:
     """Scenes of the `pretrain` stream, which shares none with train or val."""
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        job = partial(_store, seed=seed)
+        job = partial(store_scene, seed=seed)
         return list(
             tqdm(pool.imap(job, range(count), chunksize=64), total=count, desc="scenes", unit="scene")
         )

@@ -19,7 +19,7 @@ def encode():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [views._store(index, seed=0) for index in range(8)]
+    return [views.store_scene(index, seed=0) for index in range(8)]
 
 
 def test_a_crop_keeps_what_is_mostly_inside_in_its_own_fractions():
@@ -96,7 +96,6 @@ def test_a_few_contrastive_steps_bring_the_loss_down(scenes, encode, caplog, by_
     run = pretrain.PretrainRun(steps=30, batch=4, learning_rate=3e-3, warmup=3, log_every=29)
     with caplog.at_level("INFO"):
         pretrain.train_clip(model, views.Views(scenes, encode, seed=0), run, by_patch=by_patch)
-    assert not model.visual.transformer.resblocks[-2]._forward_hooks
     losses = [float(record.args[2]) for record in caplog.records]
     assert losses[-1] < losses[0] - 0.2
 
