@@ -26,6 +26,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clip", required=True, help="vision tower: DIR or open_clip:NAME[:FILE_OR_TAG]")
     parser.add_argument("--tokenizer", help="tokenizer folder, if not in the language model's")
     parser.add_argument("--adapter", choices=("linear", "mlp"), default="linear")
+    parser.add_argument(
+        "--match-embeddings",
+        action="store_true",
+        help="scale the fresh adapter so that images come out as long as words; LLaVA does not",
+    )
     parser.add_argument("--codec", default="ivb", help="how locations are written: ivb, nfp or diga")
     parser.add_argument(
         "--frame", default="stretch", help="how images reach the square canvas: stretch, pad or crop"
@@ -54,6 +59,7 @@ def main() -> None:
         adapter=args.adapter,
         coordinates=CoordinateChoice(codec=args.codec, frame=args.frame, location=args.location),
         conversation=args.conversation,
+        match_embeddings=args.match_embeddings,
         seed=args.seed,
     )
     save_checkpoint(model, tokenizer, args.out, chat_template=chat_template(args.conversation))

@@ -63,6 +63,31 @@ def reset_adapter(projector: Any, kind: AdapterKind, *, seed: int) -> None:
         projector.linear_2.weight.copy_(torch.eye(projector.linear_2.weight.shape[0]))
 
 
+@torch.no_grad()
+def match_embeddings(projector: Any, features: torch.Tensor, embeddings: torch.Tensor) -> None:
+    """Scale fresh weights in place so that such features come out as long as word embeddings are.
+
+    A tower's features may be tens of times longer than words. What a language model's layers add to vectors
+    that long is lost in them, and a small adapter takes most of stage 1 to shrink them.
+
+    Args:
+        features: (N, P, width in) of any images.
+        embeddings: (V, D) of the language model.
+    """
+    dtype = projector.linear_1.weight.dtype
+    projector.linear_1.weight.div_(_rms(features))
+    last = projector.linear_1 if _is_identity(projector.linear_2.weight) else projector.linear_2
+    last.weight.mul_(_rms(embeddings) / _rms(projector(features.to(dtype))))
+
+
+def _rms(values: torch.Tensor) -> torch.Tensor:
+    return values.float().square().mean().sqrt()
+
+
+def _is_identity(weight: torch.Tensor) -> bool:
+    return torch.equal(weight, torch.eye(*weight.shape, dtype=weight.dtype))
+
+
 def adapter_facts(config: LlavaConfig) -> dict[str, Any]:
     """What an adapter depends on: its kind and sizes, the tower it reads, the frame of the pixels it saw.
 

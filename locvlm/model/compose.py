@@ -15,14 +15,16 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from locvlm.constants import IMAGE_TOKEN, PAD_TOKEN
 from locvlm.coords.contract import CoordinateContract
+from locvlm.model import adapter as adapters
 from locvlm.model.adapter import require_adapter_kind, reset_adapter
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.processor import build_processor
 from locvlm.model.variants import llava_config
-from locvlm.model.vision import load_tower, tower_identity
+from locvlm.model.vision import load_tower, patch_features, tower_identity
 
 logger = logging.getLogger(__name__)
 
+_NOISE_IMAGES = 4
 _VOCABULARY_MULTIPLE = 64  # rows of the embedding; what matrix kernels and published LLaVA checkpoints like
 
 
@@ -43,6 +45,7 @@ def compose(
     adapter: str = "linear",
     coordinates: CoordinateChoice = CoordinateChoice(),
     conversation: str = "vicuna_v1",
+    match_embeddings: bool = False,
     seed: int = 0,
 ) -> LocVLM:
     """A LocVLM from pretrained parts, in the language model's precision.
@@ -56,6 +59,8 @@ def compose(
         clip: see `locvlm.model.vision.load_tower`.
         tokenizer: with `<image>` and `<pad>`.
         adapter: "linear" or "mlp", freshly initialised from `seed`.
+        match_embeddings: scale the adapter so that images come out as long as words
+            (`locvlm.model.adapter.match_embeddings`).
 
     Raises:
         ValueError: if a part is missing or does not fit.
@@ -83,7 +88,10 @@ def compose(
         "tower": tower_identity(tower),
         **pixel_statistics,
     }
-    return _assemble(config, tower, language, seed=seed, tokenizer=tokenizer)
+    model = _assemble(config, tower, language, seed=seed, tokenizer=tokenizer)
+    if match_embeddings:
+        _match_embeddings(model, seed=seed)
+    return model
 
 
 def save_checkpoint(
@@ -141,6 +149,17 @@ def _load_language_model(folder: str | Path) -> PreTrainedModel:
             f"(with .model and .lm_head)"
         )
     return language
+
+
+@torch.no_grad()
+def _match_embeddings(model: LocVLM, *, seed: int) -> None:
+    """Scale the adapter by what the tower makes of noise: features of photographs are about as long."""
+    generator, canvas = torch.Generator().manual_seed(seed), model.spec.canvas
+    noise = torch.randn(_NOISE_IMAGES, 3, canvas, canvas, generator=generator).to(model.dtype)
+    config: Any = model.config
+    words: Any = model.get_input_embeddings().weight
+    features = patch_features(model.model.vision_tower, noise, layer=config.vision_feature_layer)
+    adapters.match_embeddings(model.model.multi_modal_projector, features, words)
 
 
 @torch.no_grad()

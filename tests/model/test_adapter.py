@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from locvlm.model.adapter import load_adapter, reset_adapter, save_adapter
+from locvlm.model.adapter import load_adapter, match_embeddings, reset_adapter, save_adapter
 from locvlm.model.freeze import freeze
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.variants import variant
@@ -27,6 +27,21 @@ def one_step(model: LocVLM) -> None:
     loss.backward()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     torch.optim.AdamW(trained, lr=0.1, weight_decay=0.1).step()
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_matched_adapter_puts_images_out_as_long_as_words(build_model, kind):
+    model = build_model(kind)
+    projector, words = model.model.multi_modal_projector, 0.02 * torch.randn(50, 24)
+    reset_adapter(projector, kind, seed=0)
+    features = 6.6 * torch.randn(8, NUM_PATCHES, 16, dtype=torch.float64)  # long, as a small tower's are
+    before = projector(features).square().mean().sqrt().item()
+    match_embeddings(projector, features, words)
+    after = projector(features).square().mean().sqrt().item()
+    assert before > 50 * after
+    assert after == pytest.approx(0.02, rel=0.1)
+    if kind == "linear":
+        assert torch.equal(projector.linear_2.weight, torch.eye(24, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("stage", [("adapter",), ("adapter", "llm")])

@@ -14,7 +14,7 @@ from locvlm.data.tokenize import load_tokenizer
 from locvlm.model.compose import CoordinateChoice, compose, save_checkpoint
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.vision import patch_features
-from locvlm.world.pretrain import train_tokenizer
+from locvlm.world.pretraining.tokenizer import train_tokenizer
 
 TEXT = "A photo of two dogs by a red car. Where is the object located? USER: ASSISTANT: (0, 12, 34, 56) 789\n"
 OLD_VOCABULARY = 320
@@ -149,3 +149,12 @@ def test_wrong_parts_are_refused_with_what_to_do(parts, tmp_path):
     model, tokenizer = build(parts)
     with pytest.raises(ValueError, match="exists already"):
         save_checkpoint(model, tokenizer, tmp_path / "full", chat_template=None)
+
+
+@pytest.mark.parametrize("adapter", ["linear", "mlp"])
+def test_an_adapter_can_start_at_the_language_model_s_scale(parts, adapter):
+    model, _ = build(parts, adapter=adapter, match_embeddings=True)
+    pixels = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1))
+    images = torch.stack(model.get_image_features(pixels).pooler_output).square().mean().sqrt().item()
+    words = model.get_input_embeddings().weight.square().mean().sqrt().item()
+    assert images == pytest.approx(words, rel=0.2)  # noise of another seed than the one it was matched with
