@@ -1,8 +1,8 @@
 """Muon: momentum whose matrices are orthogonalised before each step (Jordan et al. 2024), fast on a CPU too.
 
-The matrices inside a network's blocks are stepped so that no direction is neglected; everything else
-(embeddings, norms, biases, heads) is left to AdamW. With the update scaled to AdamW's usual size (Liu et al.
-2025, arXiv:2502.16982) both take the same learning rate and weight decay.
+The matrices of a network's blocks, and of an adapter, are stepped so that no direction is neglected;
+everything else (embeddings, norms, biases, heads) is left to AdamW. With the update scaled to AdamW's usual
+size (Liu et al. 2025, arXiv:2502.16982) both take the same learning rate and weight decay.
 
 `torch.optim.Muon` does the same one matrix at a time in bfloat16, which takes seconds a step on a CPU; here
 matrices of one shape are orthogonalised together, in float32. A test holds the two against each other.
@@ -18,7 +18,8 @@ import torch
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients (Jordan et al. 2024)
 NEWTON_SCHULZ_STEPS = 5
 UPDATE_SIZE = 0.2  # root mean square of AdamW's updates, which Muon's are scaled to
-_IN_A_BLOCK = re.compile(r"\.(layers|resblocks)\.\d+\.")  # as transformers and open_clip name them
+# blocks, as transformers and open_clip name them, and the adapter's layers
+_STEPPED = re.compile(r"\.(layers|resblocks)\.\d+\.|\bmulti_modal_projector\.")
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
@@ -36,12 +37,12 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
 def muon_groups(
     model: torch.nn.Module, *, learning_rate: float, muon_learning_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Parameter groups for `Muon`: matrices of the blocks, fused ones apart; other matrices; vectors."""
+    """Parameter groups for `Muon`: matrices of blocks and adapter, fused ones apart; other ones; vectors."""
     blocks: dict[str, list[torch.nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if parameter.ndim == 2 and _IN_A_BLOCK.search(name):
+        if parameter.ndim == 2 and _STEPPED.search(name):
             blocks["fused" if name.endswith("in_proj_weight") else "single"].append(parameter)
         else:
             blocks["decayed" if parameter.ndim > 1 else "plain"].append(parameter)

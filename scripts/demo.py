@@ -96,9 +96,10 @@ def prepare(out: Path, size: Size, *, codec: str, seed: int) -> tuple[Phase, Pha
         Phase(
             name="init",
             commands=[
-                command(
-                    "scripts/init_checkpoint.py", {**parts, "adapter": "mlp", "codec": codec, "out": init}
-                )
+                [
+                    *command("scripts/init_checkpoint.py", {**parts, "codec": codec, "out": init}),
+                    *("--adapter", "mlp", "--match-embeddings"),
+                ]
             ],
             makes=[init],
             needs=["world"],

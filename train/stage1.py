@@ -31,7 +31,9 @@ def main() -> None:
     table = freeze(model, train=("adapter",))
 
     loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
-    trainer = stages.make_trainer(model, args, loader=loader, weights=AdapterWeights(), run=run)
+    trainer = stages.make_trainer(
+        model, args, loader=loader, weights=AdapterWeights(), run=run, optimizer=cfg.optimizer
+    )
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)
     stages.finish(trainer, run, loader)

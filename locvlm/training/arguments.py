@@ -104,7 +104,7 @@ class CoordsConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """Which optimizer steps the weight matrices of the language model's blocks; the rest has AdamW.
+    """Which optimizer steps the matrices of adapter and language model's blocks; the rest has AdamW.
 
     Muon (locvlm/muon.py) learns faster per step when a small model is trained almost from scratch.
     """
@@ -151,6 +151,7 @@ class Stage1Config:
     training: dict[str, Any]  # TrainingArguments
     coords: CoordsConfig = CoordsConfig()  # of this, stage 1 uses the frame
     packing: PackingConfig = field(default_factory=PackingConfig)
+    optimizer: OptimizerConfig = OptimizerConfig()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

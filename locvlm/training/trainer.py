@@ -43,7 +43,7 @@ class LocVLMTrainer(Trainer):
         weights: how this stage writes and reads weights.
         metrics: called on the main process with every logged row.
         evaluation: scores the model during training.
-        optimizer: AdamW as `args` says, or Muon for the blocks' matrices.
+        optimizer: AdamW as `args` says, or Muon for the matrices of adapter and blocks.
 
     Raises:
         ValueError: for Muon under DeepSpeed, which hands an optimizer pieces of matrices.
@@ -86,7 +86,7 @@ class LocVLMTrainer(Trainer):
     # ---- optimizer
 
     def create_optimizer(self, model=None):  # type: ignore[no-untyped-def]
-        """The library's, unless the blocks' matrices are to have Muon."""
+        """The library's, unless matrices are to have Muon."""
         config, args = self._optimizer_config, self.args
         if config.matrices == "adamw" or self.optimizer is not None:
             return super().create_optimizer() if model is None else super().create_optimizer(model)
