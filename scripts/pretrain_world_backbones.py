@@ -2,8 +2,8 @@
 
     python scripts/pretrain_world_backbones.py --out DIR
 
-The weights in locvlm/world/weights were made so, with `--parts patches --scenes 14000` run on its own, on two
-cores in 52 minutes: clip 32, patches 12, llm 7.
+The weights in locvlm/world/weights were made so, with `--parts patches --scenes 14000` and `--parts llm
+--llm-steps 4500` run on their own, on two cores in 70 minutes: clip 32, patches 12, llm 26 (compiled).
 
 `--parts probe` alone says what weights that stand can do.
 
@@ -14,21 +14,23 @@ once.
 
 import argparse
 import functools
+import itertools
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from locvlm.data.prompt import FORMATS
 from locvlm.log import setup_logging
 from locvlm.objectives import locpred, negpred, revloc
-from locvlm.world.text import Dialogue, document, tokenizer_lines
+from locvlm.world.pretraining.text import Dialogue, tokenizer_lines
 
 if TYPE_CHECKING:
-    from locvlm.world.views import StoredScene, Views
+    from locvlm.world.pretraining.documents import Writer
+    from locvlm.world.pretraining.views import StoredScene, Views
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +62,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clip-steps", type=int, default=2500)
     parser.add_argument("--patch-steps", type=int, default=800)
     parser.add_argument("--clip-batch", type=int, default=64, help="scenes a step")
-    parser.add_argument("--llm-steps", type=int, default=1000)
-    parser.add_argument("--llm-batch", type=int, default=12, help="rows a step")
+    parser.add_argument("--llm-steps", type=int, default=5000)
+    parser.add_argument("--llm-batch", type=int, default=24, help="rows a step")
     parser.add_argument("--probe-scenes", type=int, default=300)
-    parser.add_argument("--probe-lookups", type=int, default=40, help="listings of each length")
+    parser.add_argument("--probe-lookups", type=int, default=40, help="layouts of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     return parser.parse_args()
@@ -72,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
 @functools.cache
 def pretraining_scenes(count: int, seed: int, workers: int) -> "list[StoredScene]":
     """Made once for all parts of a start."""
-    from locvlm.world.views import make_pretraining_scenes
+    from locvlm.world.pretraining.views import make_pretraining_scenes
 
     return make_pretraining_scenes(count, seed, workers)
 
@@ -86,7 +88,7 @@ def encoder_of(args: argparse.Namespace) -> Callable[[str], list[int]]:
 
 def make_clip(args: argparse.Namespace) -> None:
     """Contrast of whole images and of regions, from a warm start."""
-    from locvlm.world.start import NUM_IMAGES, warm_start
+    from locvlm.world.pretraining.start import NUM_IMAGES, warm_start
 
     def start(model: Any, views: "Views") -> None:
         warm_start(model, views.whole_images(NUM_IMAGES), seed=args.seed)
@@ -115,16 +117,18 @@ def contrast(
     """Contrastive training on scenes in memory; `start` sets the weights, `seed` orders the views."""
     import torch
 
-    from locvlm.world import backbones, pretrain
-    from locvlm.world.views import Views
+    from locvlm.world import backbones
+    from locvlm.world.pretraining.clip import train_clip
+    from locvlm.world.pretraining.loop import PretrainRun
+    from locvlm.world.pretraining.views import Views
 
     views = Views(pretraining_scenes(args.scenes, args.seed, args.workers), encoder_of(args), seed)
     torch.manual_seed(args.seed)
     model = backbones.build_clip()
     start(model, views)
-    run = pretrain.PretrainRun(steps=steps, batch=args.clip_batch)
+    run = PretrainRun(steps=steps, batch=args.clip_batch)
     path = args.out / backbones.CLIP_FILE
-    pretrain.train_clip(model, views, run, lambda: save_weights(model, path), by_patch=by_patch)
+    train_clip(model, views, run, lambda: save_weights(model, path), by_patch=by_patch)
     save_weights(model, path)
 
 
@@ -135,42 +139,43 @@ def save_weights(model: Any, path: Path) -> None:
     backbones.save_weights(model.state_dict(), path)
 
 
-def token_documents(args: argparse.Namespace) -> Iterator[list[int]]:
-    """Endless documents as ids, with their begin and end marks."""
-    from locvlm.world import backbones, pretrain
+def writer_of(args: argparse.Namespace) -> "Writer":
+    """Of the language model's documents, in the tokenizer's ids."""
+    from locvlm.world import backbones
+    from locvlm.world.pretraining.documents import Writer
+    from locvlm.world.pretraining.llm import ROW_TOKENS
 
-    encode = encoder_of(args)
-    rng = random.Random(f"documents/{args.seed}")
-    expected, made = args.llm_steps * args.llm_batch * pretrain.ROW_TOKENS, 0
-    while True:
-        # short layouts first: copying a box comes before choosing one
-        counts = (1, 2) if made < 0.15 * expected else (1, 2, 3, 4)
-        text = document(rng, backbones.VISION.canvas, TALK, counts=counts)
-        ids = pretrain.document_ids(text, encode, TALK.end)
-        made += len(ids)
-        yield ids
+    return Writer(encoder_of(args), TALK, size=backbones.VISION.canvas, longest=ROW_TOKENS)
 
 
 def make_llm(args: argparse.Namespace) -> None:
-    """Next-token training on the world's text."""
+    """Next-token training on text and layouts, from easy to hard."""
     import torch
 
-    from locvlm.world import backbones, pretrain
+    from locvlm.world import backbones
+    from locvlm.world.pretraining.layout_tokens import LayoutEmbedder
+    from locvlm.world.pretraining.llm import train_llm
+    from locvlm.world.pretraining.loop import PretrainRun
 
     torch.manual_seed(args.seed)
-    model = backbones.build_llm()
-    run = pretrain.PretrainRun(steps=args.llm_steps, batch=args.llm_batch, learning_rate=2.5e-3)
+    model, writer = backbones.build_llm(), writer_of(args)
+    embedder = LayoutEmbedder(encoder_of(args), backbones.LANGUAGE.width)
+    rng = random.Random(f"documents/{args.seed}")
+    run = PretrainRun(steps=args.llm_steps, batch=args.llm_batch, learning_rate=2.5e-3)
     path = args.out / backbones.LLM_FILE
-    pretrain.train_llm(model, token_documents(args), run, save=lambda: save_weights(model, path))
+    train_llm(
+        model, functools.partial(writer.write, rng), embedder, run, save=lambda: save_weights(model, path)
+    )
     save_weights(model, path)
 
 
 def probe(args: argparse.Namespace) -> None:
-    """Print what the weights in --out can do; scenes and listings come from seeds of their own."""
+    """Print what the weights in --out can do; scenes and layouts come from seeds of their own."""
     import sentencepiece
 
     from locvlm.world import backbones
-    from locvlm.world.probe import probe_encoder, probe_lookup
+    from locvlm.world.pretraining.layout_tokens import LayoutEmbedder
+    from locvlm.world.pretraining.probe import probe_encoder, probe_lookup
 
     encode = encoder_of(args)
     decode = sentencepiece.SentencePieceProcessor(model_file=str(args.out / backbones.TOKENIZER_FILE)).decode
@@ -183,19 +188,24 @@ def probe(args: argparse.Namespace) -> None:
     )
     for name, value in probe_encoder(clip, fit, test, encode).items():
         print(f"encoder {name:18} {value:.3f}")
-    for num_things in (1, 2, 3, 4):
-        value = probe_lookup(llm, encode, decode, TALK, num_things=num_things, tries=args.probe_lookups)
-        print(f"language model, box of one thing among {num_things}: {value:.3f}")
+    writer, embedder = writer_of(args), LayoutEmbedder(encode, backbones.LANGUAGE.width)
+    layouts: tuple[Literal["list", "grid"], ...] = ("list", "grid")
+    for layout, num_things in itertools.product(layouts, (1, 2, 3, 4)):
+        found = probe_lookup(
+            llm, writer, embedder, decode, layout=layout, num_things=num_things, tries=args.probe_lookups
+        )
+        print(f"language model finds one thing of {num_things} in a {layout}: {found:.3f}")
 
 
 def make_tokenizer(args: argparse.Namespace) -> None:
     """Pieces from the world's text and the objectives' prompts."""
-    from locvlm.world import backbones, pretrain
+    from locvlm.world import backbones
+    from locvlm.world.pretraining.tokenizer import train_tokenizer
 
     lines = tokenizer_lines(
         random.Random(f"tokenizer/{args.seed}"), args.documents, backbones.VISION.canvas, TALK
     )
-    pretrain.train_tokenizer(lines, args.out / backbones.TOKENIZER_FILE)
+    train_tokenizer(lines, args.out / backbones.TOKENIZER_FILE)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.world.backbones import TOKENIZER_FILE, WEIGHTS, write_tokenizer
-from locvlm.world.pretrain import train_tokenizer
+from locvlm.world.pretraining.tokenizer import train_tokenizer
 
 SENTENCES = [
     "A chat between a curious user and an artificial intelligence assistant.",

@@ -7,7 +7,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaFo
 from locvlm.data.prompt import FORMATS, chat_template, render_question
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.model.compose import CoordinateChoice, compose, save_checkpoint
-from locvlm.world.pretrain import train_tokenizer
+from locvlm.world.pretraining.tokenizer import train_tokenizer
 
 VOCABULARY = 400
 

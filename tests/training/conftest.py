@@ -17,7 +17,7 @@ from locvlm.geometry import Box
 from locvlm.io import read_jsonl, record_to_json, write_jsonl
 from locvlm.model.compose import compose, save_checkpoint
 from locvlm.records import Query, Record
-from locvlm.world.pretrain import train_tokenizer
+from locvlm.world.pretraining.tokenizer import train_tokenizer
 
 NAMES = ("red square", "blue disc", "green bar", "white cross")
 COLOURS = {"red square": "red", "blue disc": "blue", "green bar": "green", "white cross": "white"}

@@ -43,6 +43,8 @@ def test_the_backbones_are_pretrained_by_their_program(repo_root, tmp_path):
         "clip-batch": 4,
         "llm-steps": 2,
         "llm-batch": 2,
+        "probe-scenes": 10,
+        "probe-lookups": 1,
         "workers": 1,
     }
     options = [part for name, value in few.items() for part in (f"--{name}", value)]
@@ -52,3 +54,4 @@ def test_the_backbones_are_pretrained_by_their_program(repo_root, tmp_path):
     made = backbones.load_weights(tmp_path / backbones.CLIP_FILE)
     assert {k: v.shape for k, v in made.items()} == {k: v.shape for k, v in shipped.items()}
     assert (tmp_path / backbones.LLM_FILE).exists()
+    assert "finds one thing of 4 in a grid: 0.000" in done.stdout

@@ -1,105 +1,16 @@
-"""How the backbones are pretrained: a sentencepiece tokenizer, CLIP by contrast, LLaMA by next token."""
+"""How the tiny CLIP is pretrained: images against captions, regions against phrases."""
 
-import logging
 import math
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 
-from locvlm.muon import Muon, muon_groups
-from locvlm.world.backbones import NUM_PIECES
-from locvlm.world.views import Views
+from locvlm.world.pretraining.loop import PretrainRun, train
+from locvlm.world.pretraining.views import Views
 
-logger = logging.getLogger(__name__)
-
-ROW_TOKENS = 384  # of the language model's pretraining
 IMAGE_SHARE = 0.1  # weight of whole images against regions
-LONGEST_LINE = 4192  # sentencepiece's own limit, in bytes
-
-
-def train_tokenizer(lines: Iterable[str], path: Path, *, num_pieces: int = NUM_PIECES) -> None:
-    """A byte-pair sentencepiece model with split digits and byte fallback, as LLaMA's."""
-    import sentencepiece
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as out:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(line for line in lines if len(line) < LONGEST_LINE),
-            model_writer=out,
-            vocab_size=num_pieces,
-            model_type="bpe",
-            split_digits=True,
-            byte_fallback=True,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            allow_whitespace_only_pieces=True,
-            unk_id=0,
-            bos_id=1,
-            eos_id=2,
-            pad_id=-1,
-            num_threads=1,
-            minloglevel=2,
-        )
-
-
-def one_cycle(step: int, steps: int, *, warmup: int, last: float = 0.02) -> float:
-    """Linear warm-up, then a cosine down to the share `last` of the peak."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PretrainRun:
-    """How long and how fast."""
-
-    steps: int
-    batch: int
-    learning_rate: float = 1.2e-3
-    muon_learning_rate: float = 3e-3  # of the matrices in blocks
-    weight_decay: float = 0.02
-    warmup: int = 100
-    log_every: int = 50
-
-
-def _train(
-    model: torch.nn.Module,
-    run: PretrainRun,
-    loss_of_step: Callable[[float], tuple[torch.Tensor, str]],
-    save: Callable[[], None],
-    name: str,
-) -> None:
-    groups = muon_groups(
-        model,
-        learning_rate=run.learning_rate,
-        muon_learning_rate=run.muon_learning_rate,
-        weight_decay=run.weight_decay,
-    )
-    optimizer, start = Muon(groups, betas=(0.9, 0.98), foreach=True), time.time()
-    schedule = LambdaLR(optimizer, partial(one_cycle, steps=run.steps, warmup=run.warmup))
-    bar = tqdm(range(run.steps), desc=name, mininterval=20)
-    for step in bar:
-        loss, note = loss_of_step(step / run.steps)
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % run.log_every == 0 or step == run.steps - 1:
-            logger.info(
-                "%s step %d: loss %.4f %s (%.0f s)", name, step, loss.item(), note, time.time() - start
-            )
-            save()
 
 
 def patch_shares(boxes: torch.Tensor, grid: int) -> torch.Tensor:
@@ -176,7 +87,7 @@ def train_clip(
     Args:
         run: `run.batch` is scenes a step.
         by_patch: for a tower that knows things already: also hold single patches of the last layer but one,
-            which is what an adapter reads, against the phrases.
+            which is what an adapter reads, against the phrases, and against phrases that just miss.
     """
     from open_clip.loss import ClipLoss
 
@@ -201,54 +112,41 @@ def train_clip(
         if by_patch:
             drawn = draw_patches(read.float(), batch.image_of, batch.boxes)
             patches = F.normalize(drawn @ model.visual.proj, dim=-1)
+            with torch.autocast("cpu", torch.bfloat16):
+                near_misses = encode_captions(model, batch.near_misses).float()
+            is_same = (batch.phrases == batch.near_misses).all(1)
             of_patches = contrast(patches, phrases, scale)
+            of_places = place_loss(patches, phrases, near_misses, is_same, scale)
             note += f", patches {of_patches.item():.3f}, found {_retrieval(patches, phrases):.3f}"
-            loss = loss + of_patches
+            note += f", places {of_places.item():.3f}"
+            loss = loss + of_patches + of_places
         return loss, note
 
-    _train(model, run, loss_of_step, save, "clip")
+    train(model, run, loss_of_step, save, "clip")
+
+
+def place_loss(
+    patches: torch.Tensor,
+    phrases: torch.Tensor,
+    near_misses: torch.Tensor,
+    is_same: torch.Tensor,
+    scale: torch.Tensor,
+) -> torch.Tensor:
+    """Cross-entropy of each patch's phrase against all phrases and all near misses.
+
+    Among a batch's phrases the class alone mostly tells which is right; a near miss differs in a word about
+    the place or the size, so that a patch has to know how far its thing reaches.
+
+    Args:
+        patches: (R, E) as are phrases and near misses, normalised.
+        is_same: (R,) near misses that say what the phrase says, and are no miss.
+    """
+    own = torch.diag(is_same)
+    to_misses = (scale * patches @ near_misses.T).masked_fill(own, float("-inf"))
+    logits = torch.cat([scale * patches @ phrases.T, to_misses], 1)
+    return F.cross_entropy(logits, torch.arange(len(patches)))
 
 
 def _retrieval(left: torch.Tensor, right: torch.Tensor) -> float:
     """Share of rows whose best match is their own."""
     return ((left @ right.T).argmax(1) == torch.arange(len(left))).float().mean().item()
-
-
-def document_ids(text: str, encode: Callable[[str], list[int]], end: str) -> list[int]:
-    """Ids of a document: begin mark, text, an end mark wherever `end` stands."""
-    ids = [1]
-    parts = text.split(end)
-    for part in parts[:-1]:
-        ids += [*encode(part), 2]
-    return ids + encode(parts[-1])
-
-
-def pack_documents(documents: Iterable[list[int]], length: int, rows: int) -> Iterable[torch.Tensor]:
-    """(rows, length + 1) ids of documents one after another, cut where a row ends."""
-    held: list[int] = []
-    for ids in documents:
-        held.extend(ids)
-        if len(held) >= rows * (length + 1):
-            yield torch.tensor(held[: rows * (length + 1)]).view(rows, length + 1)
-            held = held[rows * (length + 1) :]
-
-
-def train_llm(
-    model: Any,
-    documents: Iterable[list[int]],
-    run: PretrainRun,
-    *,
-    length: int = ROW_TOKENS,
-    save: Callable[[], None] = lambda: None,
-) -> None:
-    """Next-token training on packed documents; `run.batch` is rows of `length` tokens a step."""
-    batches = iter(pack_documents(documents, length, run.batch))
-
-    def loss_of_step(progress: float) -> tuple[torch.Tensor, str]:
-        del progress
-        ids = next(batches)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(input_ids=ids[:, :-1]).logits
-        return F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten()), ""
-
-    _train(model, run, loss_of_step, save, "llm")

@@ -1,23 +1,26 @@
-"""What the pretrained backbones can do, in numbers: the encoder on scenes it has not seen, the language model on
-listings it has not read.
+"""What the pretrained backbones can do, in numbers: the encoder on scenes it has not seen, the language model
+on layouts it has not read.
 
-`pretrain_world_backbones.py --parts probe` prints them. Features are those an adapter reads: patches of the last
-layer but one.
+`pretrain_world_backbones.py --parts probe` prints them. Features are those an adapter reads: patches of the
+last layer but one.
 """
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
+from locvlm.coords.ivb import IVB
 from locvlm.geometry import Box, iou
 from locvlm.world.backbones import VISION
-from locvlm.world.pretrain import encode_captions, pool_regions, region_features
+from locvlm.world.pretraining.clip import encode_captions, pool_regions, region_features
+from locvlm.world.pretraining.documents import END, Writer
+from locvlm.world.pretraining.layout_tokens import LayoutEmbedder
+from locvlm.world.pretraining.llm import embed_document
+from locvlm.world.pretraining.views import StoredScene, Views, caption_tokens
 from locvlm.world.shapes import CLASSES
-from locvlm.world.text import Dialogue, listing, random_things, where_is
-from locvlm.world.views import StoredScene, Views, caption_tokens
 
 Encode = Callable[[str], list[int]]
 BATCH = 100  # scenes encoded together
@@ -78,29 +81,30 @@ def probe_encoder(
 @torch.no_grad()
 def probe_lookup(
     llm: Any,
-    encode: Encode,
+    writer: Writer,
+    embedder: LayoutEmbedder,
     decode: Callable[[list[int]], str],
-    talk: Dialogue,
     *,
+    layout: Literal["list", "grid"],
     num_things: int,
     tries: int,
     seed: int = 0,
 ) -> float:
-    """Share of listings of `num_things` things from which the language model reads the box it is asked for."""
+    """Share of layouts of `num_things` things in which the language model finds the one it is asked for.
+
+    Found is a box with an IoU of at least 0.5, in a list in text or in a grid of layout tokens.
+    """
     llm.eval()
-    rng, size = random.Random(f"lookup/{seed}/{num_things}"), VISION.canvas
-    right = []
+    rng, codec = random.Random(f"lookup/{layout}/{seed}/{num_things}"), IVB(num_bins=VISION.canvas)
+    found = []
     for _ in range(tries):
-        things = random_things(rng, (num_things,))
-        question, answer = where_is(rng, rng.choice(things), size, talk)
-        text = talk.frame.format(question=f"{listing(rng, things, size)}\n{question}").rstrip()
-        ids = torch.tensor([[llm.config.bos_token_id, *encode(text)]])
-        out = llm.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=32, do_sample=False
-        )
-        said = [token for token in out[0, ids.shape[1] :].tolist() if token != llm.config.eos_token_id]
-        right.append(decode(said).strip() == answer)
-    return _share(right)
+        doc, thing = writer.lookup(rng, num_things, layout=layout)
+        prompt = embed_document(llm, doc, embedder)
+        mask = torch.ones(prompt.shape[:2], dtype=torch.long)
+        out = llm.generate(inputs_embeds=prompt, attention_mask=mask, max_new_tokens=32, do_sample=False)
+        box = codec.decode(decode([token for token in out[0].tolist() if token != END]), "bbox")
+        found.append(isinstance(box, Box) and iou(box, Box(*thing.box)) >= 0.5)
+    return _share(found)
 
 
 def _share(right: Sequence[bool]) -> float:

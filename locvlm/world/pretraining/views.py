@@ -74,6 +74,17 @@ def crop_things(things: Sequence[Thing], window: tuple[float, float, float]) -> 
     return tuple(kept)
 
 
+def moved(thing: Thing, rng: random.Random) -> Thing:
+    """The thing with one of its four edges elsewhere, by about the width of a patch or two."""
+    edge, step = rng.randrange(4), rng.uniform(0.08, 0.25)
+    box = list(thing.box)
+    opposite = box[edge ^ 2]
+    outwards = -step if edge < 2 else step
+    can_shrink = abs(box[edge] - opposite) > 2 * step
+    box[edge] = min(1.0, max(0.0, box[edge] + (-outwards if can_shrink and rng.random() < 0.5 else outwards)))
+    return replace(thing, box=(box[0], box[1], box[2], box[3]))
+
+
 @dataclass(frozen=True, slots=True)
 class ClipBatch:
     """Images with a caption each, and regions of them with a phrase each."""
@@ -83,6 +94,7 @@ class ClipBatch:
     image_of: torch.Tensor  # (R,) image that each region belongs to
     boxes: torch.Tensor  # (R, 4) x1, y1, x2, y2 in fractions of the image
     phrases: torch.Tensor  # (R, longest phrase) ids
+    near_misses: torch.Tensor  # (R, longest phrase) ids of the same phrase, were the thing a little elsewhere
 
 
 class Views:
@@ -141,7 +153,7 @@ class Views:
             progress: share of the training that is done.
         """
         plain, rng = progress < PLAIN_UNTIL, self._rng
-        images, captions, image_of, boxes, phrases = [], [], [], [], []
+        images, captions, image_of, boxes, phrases, near_misses = [], [], [], [], [], []
         for index, scene in enumerate(self._next_scenes(num_scenes)):
             image, things = self._view(scene)
             images.append(image)
@@ -153,13 +165,18 @@ class Views:
             for thing in things:
                 image_of.append(index)
                 boxes.append(thing.box)
-                phrases.append(phrase(thing, rng, placed=not plain and rng.random() < 0.7))
+                is_placed, wording = not plain and rng.random() < 0.7, rng.random()
+                phrases.append(phrase(thing, random.Random(wording), placed=is_placed))
+                elsewhere = moved(thing, rng)
+                near_misses.append(phrase(elsewhere, random.Random(wording), placed=is_placed))
+        said, missed = caption_tokens(phrases + near_misses, self._encode).chunk(2)
         return ClipBatch(
             self._normalised(images),
             caption_tokens(captions, self._encode),
             torch.tensor(image_of),
             torch.tensor(boxes),
-            caption_tokens(phrases, self._encode),
+            said,
+            missed,
         )
 
 

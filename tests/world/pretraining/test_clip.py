@@ -1,20 +1,17 @@
-import itertools
+import math
 import random
 
 import numpy as np
 import pytest
 import torch
 
-from locvlm.world import backbones, pretrain, views
+from locvlm.world import backbones
 from locvlm.world.captions import Thing
+from locvlm.world.pretraining import clip, views
+from locvlm.world.pretraining.loop import PretrainRun
 
 TINY_VISION = backbones.VisionSizes(width=32, layers=2, heads=2)
 TINY_TEXT = backbones.CaptionSizes(width=32, layers=1, heads=2, embed=32)
-
-
-@pytest.fixture(scope="module")
-def encode():
-    return backbones.load_pieces(backbones.WEIGHTS / backbones.TOKENIZER_FILE)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +49,37 @@ def test_batches_are_normalised_images_with_words_for_the_whole_and_for_regions(
     assert batch.boxes.max() <= 1
 
 
+def test_a_thing_moves_by_one_edge_and_stays_a_thing():
+    thing = Thing("mug", "red", "plain", (0.1, 0.4, 0.3, 0.95))
+    for seed in range(200):
+        x1, y1, x2, y2 = views.moved(thing, random.Random(seed)).box
+        assert 0 <= x1 < x2 <= 1
+        assert 0 <= y1 < y2 <= 1
+        assert sum(a != b for a, b in zip((x1, y1, x2, y2), thing.box, strict=True)) == 1
+
+
+def test_near_misses_keep_the_wording_and_mostly_differ(scenes, encode, decode):
+    batch = views.Views(scenes, encode, seed=0).batch(8, 0.9)
+    told = [
+        [decode([k for k in row.tolist() if 2 < k < 900]) for row in ids]
+        for ids in (batch.phrases, batch.near_misses)
+    ]
+    changed = [(a.split(), b.split()) for a, b in zip(*told, strict=True) if a != b]
+    assert len(changed) > 0.3 * len(told[0])
+    assert all(set(a).intersection(b) for a, b in changed)
+
+
+def test_a_patch_that_fits_a_near_miss_as_well_pays_for_it():
+    right, wrong = torch.eye(4)[:2], torch.eye(4)[2:]
+    known = torch.zeros(2, dtype=torch.bool)
+    scale = torch.tensor(20.0)
+    sure = clip.place_loss(right, right, wrong, known, scale)
+    unsure = clip.place_loss(right, right, right, known, scale)
+    assert sure < 1e-6
+    assert unsure.item() == pytest.approx(math.log(2), abs=1e-3)
+    assert clip.place_loss(right, right, right, ~known, scale) < 1e-6  # says the same: no miss
+
+
 def test_every_scene_comes_once_before_any_comes_again(scenes, encode):
     made = views.Views(scenes, encode, seed=0)
     taken = [id(scene) for _ in range(4) for scene in made._next_scenes(4)]
@@ -61,7 +89,7 @@ def test_every_scene_comes_once_before_any_comes_again(scenes, encode):
 def test_regions_are_means_of_the_patches_they_cover():
     tokens = torch.arange(16.0).view(1, 16, 1).repeat(2, 1, 1) + torch.tensor([0.0, 100.0]).view(2, 1, 1)
     boxes = torch.tensor([[0.25, 0.5, 0.5, 0.75], [0.0, 0.0, 0.5, 0.25], [0.125, 0.0, 0.5, 0.25]])
-    pooled = pretrain.pool_regions(tokens, torch.tensor([0, 0, 1]), boxes)
+    pooled = clip.pool_regions(tokens, torch.tensor([0, 0, 1]), boxes)
     # patch 9; patches 0 and 1; half of patch 0 and all of patch 1
     assert pooled.flatten().tolist() == pytest.approx([9.0, 0.5, 100 + 2 / 3])
 
@@ -69,7 +97,7 @@ def test_regions_are_means_of_the_patches_they_cover():
 def test_patches_are_drawn_from_under_their_box():
     tokens = torch.arange(16.0).view(1, 16, 1)
     boxes = torch.tensor([[0.25, 0.25, 0.75, 0.75]]).expand(200, 4)
-    drawn = pretrain.draw_patches(tokens, torch.zeros(200, dtype=torch.long), boxes).flatten().tolist()
+    drawn = clip.draw_patches(tokens, torch.zeros(200, dtype=torch.long), boxes).flatten().tolist()
     assert set(drawn) == {5.0, 6.0, 9.0, 10.0}
 
 
@@ -81,7 +109,7 @@ def test_short_captions_are_encoded_as_open_clip_encodes_padded_ones(encode):
     padded[:, : short.shape[1]] = short
     with torch.no_grad():
         expected = model.encode_text(padded, normalize=True)
-        assert torch.allclose(pretrain.encode_captions(model, short), expected, atol=1e-5)
+        assert torch.allclose(clip.encode_captions(model, short), expected, atol=1e-5)
 
 
 def test_close_ups_show_one_thing(scenes):
@@ -93,47 +121,8 @@ def test_close_ups_show_one_thing(scenes):
 def test_a_few_contrastive_steps_bring_the_loss_down(scenes, encode, caplog, by_patch):
     torch.manual_seed(0)
     model = backbones.build_clip(TINY_VISION, TINY_TEXT)
-    run = pretrain.PretrainRun(steps=30, batch=4, learning_rate=3e-3, warmup=3, log_every=29)
+    run = PretrainRun(steps=30, batch=4, learning_rate=3e-3, warmup=3, log_every=29)
     with caplog.at_level("INFO"):
-        pretrain.train_clip(model, views.Views(scenes, encode, seed=0), run, by_patch=by_patch)
+        clip.train_clip(model, views.Views(scenes, encode, seed=0), run, by_patch=by_patch)
     losses = [float(record.args[2]) for record in caplog.records]
     assert losses[-1] < losses[0] - 0.2
-
-
-def test_a_few_language_steps_bring_the_loss_down(caplog):
-    torch.manual_seed(0)
-    model = backbones.build_llm(backbones.LanguageSizes(width=32, layers=1, heads=2, mlp=64))
-    documents = itertools.cycle([[1, 5, 6, 7, 8, 2], [1, 9, 10, 11, 2]])
-    run = pretrain.PretrainRun(steps=20, batch=2, learning_rate=1e-2, warmup=2, log_every=19)
-    with caplog.at_level("INFO"):
-        pretrain.train_llm(model, documents, run, length=32)
-    losses = [float(record.args[2]) for record in caplog.records]
-    assert losses[-1] < 0.5 * losses[0]
-
-
-def test_documents_are_packed_without_loss():
-    rows = list(itertools.islice(pretrain.pack_documents([[1, 2, 3]] * 10, length=4, rows=2), 3))
-    assert torch.cat([r.flatten() for r in rows]).tolist() == ([1, 2, 3] * 10)
-
-
-def test_end_marks_become_ids(encode):
-    ids = pretrain.document_ids("a mug</s>a kite</s>", encode, "</s>")
-    assert ids == [1, *encode("a mug"), 2, *encode("a kite"), 2]
-
-
-def test_the_schedule_warms_up_and_ends_low():
-    rates = [pretrain.one_cycle(step, 100, warmup=10) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == pytest.approx(1.0)
-    assert rates[-1] < 0.03
-
-
-def test_a_tokenizer_learns_whole_words(tmp_path):
-    rng = random.Random(0)
-    words = ["mug", "kite", "robot", "owl"]
-    lines = [" ".join(rng.choice(words) for _ in range(8)) + f" ({rng.randint(0, 96)})" for _ in range(400)]
-    pretrain.train_tokenizer(lines, tmp_path / "t.model", num_pieces=300)
-    import sentencepiece
-
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "t.model"))
-    assert pieces.encode("kite 42", out_type=str) == ["▁kite", "▁", "4", "2"]

@@ -1,30 +1,6 @@
-import pytest
-import sentencepiece
-
-from locvlm.data.prompt import FORMATS
-from locvlm.objectives import locpred, negpred, revloc
-from locvlm.world import backbones, views
-from locvlm.world.probe import probe_encoder, probe_lookup
-from locvlm.world.text import Dialogue
-
-VICUNA = FORMATS["vicuna_v1"]
-TALK = Dialogue(
-    frame=VICUNA.first + "{question}" + VICUNA.ask + VICUNA.answer,
-    later=VICUNA.later + "{question}" + VICUNA.ask + VICUNA.answer,
-    end=VICUNA.end,
-    where=locpred.PROMPTS,
-    located=locpred.ANSWER,
-    absent=negpred.ABSENT_ANSWER,
-    what=revloc.PROMPTS,
-    found=revloc.ANSWER,
-    representation="(x1,y1,x2,y2) bbox",
-)
-PIECES = backbones.WEIGHTS / backbones.TOKENIZER_FILE
-
-
-@pytest.fixture(scope="module")
-def encode():
-    return backbones.load_pieces(PIECES)
+from locvlm.world import backbones
+from locvlm.world.pretraining import views
+from locvlm.world.pretraining.probe import probe_encoder, probe_lookup
 
 
 def shipped(model, file):
@@ -43,13 +19,12 @@ def test_the_shipped_encoder_names_and_places_things_of_scenes_it_has_not_seen(e
     assert scores["linear_box_miou"] > untrained["linear_box_miou"] + 0.1
 
 
-def test_the_shipped_language_model_reads_a_box_out_of_its_context(encode):
-    """Of one thing; to tell several apart it has not learned."""
-    decode = sentencepiece.SentencePieceProcessor(model_file=str(PIECES)).decode
+def test_the_shipped_language_model_finds_one_thing_of_four(writer, embedder, decode):
     llm = shipped(backbones.build_llm(), backbones.LLM_FILE)
-    assert probe_lookup(llm, encode, decode, TALK, num_things=1, tries=8) >= 0.75
+    for layout in ("list", "grid"):
+        assert probe_lookup(llm, writer, embedder, decode, layout=layout, num_things=4, tries=10) >= 0.8
 
 
-def test_a_language_model_that_has_learned_nothing_reads_nothing(encode):
-    decode = sentencepiece.SentencePieceProcessor(model_file=str(PIECES)).decode
-    assert probe_lookup(backbones.build_llm(), encode, decode, TALK, num_things=1, tries=2) == 0
+def test_a_language_model_that_has_learned_nothing_finds_nothing(writer, embedder, decode):
+    llm = backbones.build_llm()
+    assert probe_lookup(llm, writer, embedder, decode, layout="grid", num_things=1, tries=2) == 0

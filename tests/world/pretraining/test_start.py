@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from locvlm.world import backbones
-from locvlm.world.start import warm_start
+from locvlm.world.pretraining.start import warm_start
 
 VISION = backbones.VisionSizes(width=64, layers=2, heads=2)
 TEXT = backbones.CaptionSizes(width=32, layers=1, heads=2, embed=32)

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
+from locvlm.world.pretraining.text import Dialogue, bins, document, random_things, tokenizer_lines, write_box
 from locvlm.world.shapes import CLASSES
-from locvlm.world.text import Dialogue, bins, document, random_things, tokenizer_lines, write_box
 
 TALK = Dialogue(
     frame="Talk. USER: {question} ASSISTANT: ",

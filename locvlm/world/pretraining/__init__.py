@@ -1,0 +1,1 @@
+"""How the world's backbones were made: a tokenizer, CLIP by contrast, LLaMA on text and layouts."""

@@ -1,0 +1,307 @@
+"""The documents that the tiny language model is pretrained on, from easy to hard.
+
+What "where is the mug?" takes is learned in this order, each step on top of the one before: to say a place in
+digits (single things), to find the one that is asked for among several and to tell when it is not there (sets
+of layout tokens, lists in text), and to do so where a thing is many patches of an image among others (grids).
+A model that began with grids had, after 550 steps, learned neither to read places nor to tell what is absent.
+
+Everything is made from random layouts, never from rendered scenes.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from locvlm.world.captions import BACKDROPS, Thing, caption
+from locvlm.world.pretraining.layout_tokens import LayoutToken, grid_tokens, thing_token
+from locvlm.world.pretraining.text import (
+    Dialogue,
+    bins,
+    document,
+    listing,
+    random_things,
+    where_is,
+    write_box,
+)
+from locvlm.world.shapes import CLASSES
+
+Encode = Callable[[str], list[int]]
+BEGIN, END, SLOT = 1, 2, 0  # ids; a layout token stands where SLOT does
+PROMPT, ANSWER, DECISION = (
+    0.2,
+    1.0,
+    3.0,
+)  # weights in the loss; a decision is the token that says "there is none"
+OVERLAP = 0.25  # largest share of a thing in a grid that another may cover
+
+# shares of the kinds of documents, at first and later
+EARLY = {
+    "singles": 25,
+    "sets": 35,
+    "set_dialogue": 8,
+    "grids": 12,
+    "grid_dialogue": 2,
+    "grid_captions": 3,
+    "recall": 10,
+    "list_dialogue": 3,
+    "text": 2,
+}
+LATER = {
+    "singles": 3,
+    "sets": 8,
+    "set_dialogue": 6,
+    "grids": 30,
+    "grid_dialogue": 30,
+    "grid_captions": 13,
+    "recall": 3,
+    "list_dialogue": 4,
+    "text": 3,
+}
+TURN = (0.12, 0.37)  # shares of the training between which the first mixture becomes the second
+
+
+def mixture(progress: float) -> dict[str, float]:
+    """Shares of the kinds when `progress` of the training is done."""
+    later = min(1.0, max(0.0, (progress - TURN[0]) / (TURN[1] - TURN[0])))
+    return {kind: EARLY[kind] * (1 - later) + LATER[kind] * later for kind in EARLY}
+
+
+def num_things(progress: float) -> tuple[int, ...]:
+    """How many things a layout holds: more and more."""
+    return (1, 2, 2, 3) if progress < 0.2 else (1, 2, 3, 4) if progress < 0.5 else (2, 3, 4)
+
+
+@dataclass
+class Document:
+    """Ids with their weights in the loss; the layout tokens stand in the slots."""
+
+    ids: list[int] = field(default_factory=lambda: [BEGIN])
+    weights: list[float] = field(default_factory=lambda: [0.0])
+    slots: list[tuple[int, LayoutToken]] = field(default_factory=list)  # index into ids
+
+    def write(self, ids: Sequence[int], weight: float) -> None:
+        """Add ids."""
+        self.ids += ids
+        self.weights += [weight] * len(ids)
+
+    def show(self, tokens: Sequence[LayoutToken]) -> None:
+        """Add layout tokens, which nobody is to predict."""
+        self.slots += [(len(self.ids) + k, token) for k, token in enumerate(tokens)]
+        self.write([SLOT] * len(tokens), 0.0)
+
+
+class Writer:
+    """Writes documents.
+
+    Args:
+        encode: text -> ids of the tokenizer, as sentencepiece gives them.
+        talk: wording of questions and answers.
+        size: steps that coordinates count in over the canvas.
+        longest: a dialogue asks no further question beyond so many tokens.
+    """
+
+    def __init__(self, encode: Encode, talk: Dialogue, *, size: int, longest: int) -> None:
+        self._encode, self._talk, self._size, self._longest = encode, talk, size, longest
+        self._opening, rest = talk.frame.split("{question}")
+        self._ask = rest.rstrip()  # between question and answer
+        self._kinds: dict[str, Callable[[random.Random, tuple[int, ...]], Document]] = {
+            "singles": self._singles,
+            "sets": self._sets,
+            "set_dialogue": self._set_dialogue,
+            "grids": self._grids,
+            "grid_dialogue": self._grid_dialogue,
+            "grid_captions": self._grid_captions,
+            "recall": self._recall,
+            "list_dialogue": self._list_dialogue,
+            "text": self._text,
+        }
+
+    def write(self, rng: random.Random, progress: float) -> Document:
+        """The next document when `progress` of the training is done."""
+        shares = mixture(progress)
+        (kind,) = rng.choices(list(shares), list(shares.values()))
+        return self._kinds[kind](rng, num_things(progress))
+
+    def _continued(self, text: str) -> list[int]:
+        """Ids of text inside a line, where sentencepiece puts no space before it."""
+        return self._encode("\n" + text)[2:]
+
+    def _place(self, thing: Thing) -> str:
+        return write_box(bins(thing, self._size))
+
+    def lookup(
+        self, rng: random.Random, count: int, *, layout: Literal["list", "grid"]
+    ) -> tuple[Document, Thing]:
+        """A layout of `count` things, the question where one of them is, unanswered, and that one."""
+        doc, things = Document(), apart(rng, (count,)) if layout == "grid" else random_things(rng, (count,))
+        doc.write(self._encode(self._opening), PROMPT)
+        if layout == "grid":
+            doc.show(grid_tokens(things, rng.choice(list(BACKDROPS)), rng))
+            said = "\n"
+        else:
+            said = listing(rng, things, self._size) + "\n"
+        thing = rng.choice(things)
+        question, _ = where_is(rng, thing, self._size, self._talk)
+        doc.write(self._continued(said + question + self._ask), PROMPT)
+        return doc, thing
+
+    # ---- layouts
+
+    def _singles(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        del counts
+        doc = Document()
+        for _ in range(rng.choice((4, 8, 12))):
+            (thing,) = random_things(rng, (1,))
+            doc.show([thing_token(thing, rng, mistaken=0)])
+            doc.write(self._encode(self._place(thing) if rng.random() < 0.75 else thing.category), ANSWER)
+        return doc
+
+    def _show_set(self, doc: Document, things: Sequence[Thing], rng: random.Random) -> None:
+        """Each thing once or several times, in any order, and a line's end."""
+        tokens = [thing_token(t, rng, mistaken=0.05) for t in things for _ in range(rng.choice((1, 1, 2, 4)))]
+        rng.shuffle(tokens)
+        doc.show(tokens)
+        doc.write(self._continued("\n"), PROMPT)
+
+    def _sets(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        doc, things = Document(), random_things(rng, counts)
+        self._show_set(doc, things, rng)
+        self._tell(doc, things, rng)
+        return doc
+
+    def _set_dialogue(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        doc, things = Document(), random_things(rng, counts)
+        doc.write(self._encode(self._opening), PROMPT)
+        self._show_set(doc, things, rng)
+        self._discuss(doc, things, rng)
+        return doc
+
+    def _show_grid(
+        self, doc: Document, rng: random.Random, counts: tuple[int, ...]
+    ) -> tuple[list[Thing], str]:
+        things, background = apart(rng, counts), rng.choice(list(BACKDROPS))
+        doc.show(grid_tokens(things, background, rng))
+        return things, background
+
+    def _grids(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        doc = Document()
+        if rng.random() < 0.5:
+            doc.write(self._encode(self._opening), PROMPT)
+        things, _ = self._show_grid(doc, rng, counts)
+        doc.write(self._continued("\n"), PROMPT)
+        self._tell(doc, things, rng)
+        return doc
+
+    def _grid_dialogue(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        """What stage 2 asks about an image."""
+        doc = Document()
+        doc.write(self._encode(self._opening), PROMPT)
+        things, _ = self._show_grid(doc, rng, counts)
+        doc.write(self._continued("\n"), PROMPT)
+        self._discuss(doc, things, rng)
+        return doc
+
+    def _grid_captions(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        doc = Document()
+        things, background = self._show_grid(doc, rng, counts)
+        while len(doc.ids) < 0.7 * self._longest:
+            doc.write(self._continued(caption(things, background, rng) + "\n"), ANSWER)
+        return doc
+
+    # ---- text
+
+    def _recall(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        """Short lists, each said again in another order."""
+        doc = Document()
+        for _ in range(3):
+            things, form = (
+                random_things(rng, counts),
+                rng.choice(("{name} {loc}", "{loc} {name}", "{name} at {loc}")),
+            )
+            between = rng.choice((", ", "; ", "\n"))
+            for order, weight in ((things, PROMPT), (rng.sample(things, len(things)), ANSWER)):
+                said = [form.format(name=t.category, loc=self._place(t)) for t in order]
+                doc.write(self._encode(between.join(said) + "\n"), weight)
+        return doc
+
+    def _list_dialogue(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        doc, things = Document(), random_things(rng, counts)
+        doc.write(self._encode(self._opening + listing(rng, things, self._size) + "\n"), PROMPT)
+        self._discuss(doc, things, rng)
+        return doc
+
+    def _text(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        doc, parts = Document(), document(rng, self._size, self._talk, counts=counts).split(self._talk.end)
+        for part in parts[:-1]:
+            doc.write([*self._encode(part), END], PROMPT)
+        doc.write(self._encode(parts[-1]), PROMPT)
+        return doc
+
+    # ---- what is said about a layout
+
+    def _tell(self, doc: Document, things: Sequence[Thing], rng: random.Random) -> None:
+        """Places for names, names for places, and what is absent, each in a word or two."""
+        items = [(t.category, t) for t in things] + [
+            (name, None) for name in absent_classes(rng, things, rng.choice((0, 1, 1, 2)))
+        ]
+        rng.shuffle(items)
+        between = self._continued(rng.choice((", ", "; ", "\n")))
+        for name, thing in items:
+            if thing is not None and rng.random() < 0.35:
+                doc.write(self._encode(self._place(thing)), PROMPT)
+                doc.write(self._encode(name), ANSWER)
+            else:
+                doc.write(self._encode(name), PROMPT)
+                doc.write(self._encode("at" if thing else "absent"), DECISION)
+                doc.write(self._encode(self._place(thing)) if thing else [], ANSWER)
+            doc.write(between, PROMPT)
+
+    def _discuss(self, doc: Document, things: Sequence[Thing], rng: random.Random) -> None:
+        """The objectives' questions, each thing in one of them, so that no answer gives another away."""
+        asked: list[tuple[str, str, bool]] = []  # question, answer, whether its first token is a decision
+        talk = self._talk
+        for thing in things:
+            if rng.random() < 0.67:
+                asked.append((*where_is(rng, thing, self._size, talk), True))
+            else:
+                question = rng.choice(talk.what).format(loc=self._place(thing))
+                asked.append((question, talk.found.format(category=thing.category), False))
+        for name in absent_classes(rng, things, rng.choice((1, 2, 2, 3))):
+            question = rng.choice(talk.where).format(category=name, repr=talk.representation)
+            asked.append((question, talk.absent, True))
+        rng.shuffle(asked)
+        for number, (question, answer, is_decision) in enumerate(asked):
+            if len(doc.ids) > self._longest:
+                break
+            if number == 0:
+                prompt = self._continued(question + self._ask)
+            else:
+                prompt = self._encode(talk.later.split("{question}")[0] + question + self._ask)
+            doc.write(prompt, PROMPT)
+            first, *rest = self._encode(answer)
+            doc.write([first], DECISION if is_decision else ANSWER)
+            doc.write([*rest, END], ANSWER)
+
+
+def apart(rng: random.Random, counts: tuple[int, ...]) -> list[Thing]:
+    """A random layout in which no thing hides another."""
+    for _ in range(20):
+        things = random_things(rng, counts)
+        pairs = [(a, b) for k, a in enumerate(things) for b in things[k + 1 :]]
+        if all(_shared(a, b) <= OVERLAP for a, b in pairs):
+            return things
+    return things[:1]
+
+
+def _shared(a: Thing, b: Thing) -> float:
+    """Shared area over the smaller area."""
+    across = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
+    down = min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
+    return max(0.0, across) * max(0.0, down) / min(a.side, b.side) ** 2
+
+
+def absent_classes(rng: random.Random, things: Sequence[Thing], count: int) -> list[str]:
+    """Classes of which there is none."""
+    there = {thing.category for thing in things}
+    return rng.sample([name for name in CLASSES if name not in there], count)
