@@ -1,13 +1,13 @@
 """Ask a checkpoint the questions of one or more tasks, save its answers, score them.
 
     python eval/run.py --model runs/demo/stage2/final --tasks locpred,absent,present,revloc \\
-        --data-root runs/demo/data --image-root runs/demo/world/images/val --output-dir runs/demo/eval/stage2
-        \\ --images real,blank,shuffled
+        --data-root runs/demo/data --image-root runs/demo/world/images/val \\
+        --images real,blank,shuffled --output-dir runs/demo/eval/stage2
 
-Coordinates are written and read as the checkpoint's contract says. Started again, it goes on where it was;
-answers are kept in OUT/predictions, scores in OUT/scores.json. `--images blank` and `shuffled` ask the same
-questions about an empty canvas and about the images of other records: what is scored then, the words alone
-gave away.
+Coordinates are written and read as the checkpoint's contract says. Started again, it goes on where it was,
+and asks again where an image could not be read; answers are kept in OUT/predictions, scores in
+OUT/scores.json. `--images blank` and `shuffled` ask the same questions about an empty canvas and about the
+images of other records: what is scored then, the words alone gave away.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from locvlm.evals.store import IMAGE_MODES
+from locvlm.evals.store import IMAGE_MODES, require_readable_images
 from locvlm.evals.task import load_tasks
 from locvlm.io import write_json
 from locvlm.log import setup_logging
@@ -48,6 +48,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--images", default="real", help="real, blank, shuffled; comma separated")
     parser.add_argument("--limit", type=int, help="ask about the first N images of each task only")
+    parser.add_argument(
+        "--max-dropped-fraction",
+        type=float,
+        default=0.01,
+        help="share of a task's questions without a readable image above which this stops",
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="questions decoded together")
     parser.add_argument("--seed", type=int, default=0, help="draws the wording and the shuffled images")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -80,7 +86,7 @@ def main() -> None:
     options = AskOptions(image_root=args.image_root, batch_size=args.batch_size, seed=args.seed)
     for images in args.images:
         for task in tasks:
-            predict_task(
+            answers = predict_task(
                 answerer,
                 task,
                 records=args.records or args.data_root / task.data.file,
@@ -88,6 +94,9 @@ def main() -> None:
                 options=replace(options, images=images),
                 checkpoint=checkpoint,
                 limit=args.limit,
+            )
+            require_readable_images(
+                answers, image_root=args.image_root, max_dropped_fraction=args.max_dropped_fraction
             )
     scores = score_folder(args.output_dir, load_tasks(args.task_dir, ("*",)))
     write_json(args.output_dir / "scores.json", scores)

@@ -109,8 +109,7 @@ def load_answerer(
 
     Raises:
         ValueError: if the folder is no checkpoint, its config holds no coordinate contract, or the adapter
-        does not
-            fit.
+            does not fit.
     """
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json; expected a LocVLM checkpoint or an exported folder")
@@ -132,8 +131,7 @@ def answerer_of(model: Any, tokenizer: Any) -> Answerer:
     if "conversation" not in about:
         raise ValueError(
             f"the checkpoint's config.json has no locvlm.conversation, got {sorted(about)}; it says in "
-            f"which format "
-            f"the model was taught to answer"
+            f"which format the model was taught to answer"
         )
     return Answerer(
         model=model, tokenizer=tokenizer, contract=model.contract, conversation=about["conversation"]

@@ -106,8 +106,7 @@ def _curves(report: Report) -> str:
     )
     return (
         "<section><h2>How it learned</h2><p>Loss per supervised token over optimizer steps: the running "
-        "mean, "
-        f'and faintly what was logged.</p><div class="curves">{charts}</div></section>'
+        f'mean, and faintly what was logged.</p><div class="curves">{charts}</div></section>'
     )
 
 
@@ -131,10 +130,9 @@ def _comparison(report: Report) -> str:
         )
     return (
         "<section><h2>Against what knows nothing</h2><p>Percent. Shown a blank image, or the image of "
-        "another "
-        "scene, the same checkpoint can answer from the words alone; the centre box, as large as the median "
-        f"object, needs no model. Boxes found on blank and shuffled images should stay at or below "
-        f"{100 * BASELINE_GOAL:g}.</p>"
+        "another scene, the same checkpoint can answer from the words alone; the centre box, as large as "
+        "the median object, needs no model. Boxes found on blank and shuffled images should stay at or "
+        f"below {100 * BASELINE_GOAL:g}.</p>"
         f'<div class="scroll"><table><thead><tr><th></th>{head}<th>goal</th></tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>{_counts(report)}</section>"
     )
@@ -232,12 +230,11 @@ def _spatial(report: Report) -> str:
         f"<th>{name}</th>" for first, second in SIDES for name in ("all", first, second, "inverted", "both")
     )
     return (
-        "<section><h2>Left or right, above or below</h2><p>COCO-Spatial, a transfer: no training question "
-        "was "
-        "about how two objects lie to each other, and guessing gives 50. Percent of answers with the word "
-        "for the "
-        "side of the object asked for. Inverted: the side of the other object, as the paper’s own examples "
-        "answer. Both: answers that hold both words, wrong either way.</p>"
+        "<section><h2>Left or right, above or below</h2><p>COCO-Spatial, a transfer: no question of stage 2 "
+        "asks how two objects lie to each other, though captions may say it; guessing gives 50. Percent of "
+        "answers with the word for the side of the object asked for. Inverted: the side of the other "
+        "object, as the paper’s own examples answer. Both: answers that hold both words, wrong either "
+        "way.</p>"
         f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
@@ -266,9 +263,8 @@ def _contract(report: Report) -> str:
     facts = {
         "codec": contract.codec,
         "location": contract.representation,
-        "frame": f"{contract.frame}, to a canvas of {contract.canvas} × {contract.canvas} pixels in patches "
-        f"of "
-        f"{contract.patch}",
+        "frame": f"{contract.frame}, to a canvas of {contract.canvas} × {contract.canvas} pixels "
+        f"in patches of {contract.patch}",
         "largest error of the codec": f"{100 * contract.build_codec().max_error:.2f}% of the canvas side",
     }
     row = next((row for row in report.main.judged.get("locpred", []) if not row.prediction.failed), None)
@@ -280,8 +276,8 @@ def _contract(report: Report) -> str:
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     return (
         "<section><h2>The coordinate contract</h2><p>How boxes become text, and in which frame. Stored in "
-        "the "
-        f'checkpoint, read back by evaluation, demo and export.</p><dl class="facts">{items}</dl></section>'
+        f'the checkpoint, read back by evaluation, demo and export.</p><dl class="facts">{items}</dl>'
+        "</section>"
     )
 
 
@@ -291,9 +287,8 @@ def _timing(report: Report) -> str:
     parts = [(name.replace("_", " "), value) for name, value in report.seconds.items() if name != "total"]
     parts = [(name, value) for name, value in parts if value >= 0.5]  # the report's own phase has just begun
     return (
-        f"<section><h2>How long it took</h2><p>{_minutes(report.seconds).capitalize()} on this machine, by "
-        f"the "
-        f"clock on the wall.</p>{stacked_bar(parts)}</section>"
+        f"<section><h2>How long it took</h2><p>{_minutes(report.seconds).capitalize()} on this machine, "
+        f"by the clock on the wall.</p>{stacked_bar(parts)}</section>"
     )
 
 

@@ -1,7 +1,7 @@
 """Task x checkpoint -> predictions on disk: questions grouped by image, batched, resumable.
 
-Every question gets a line. An image that cannot be read gives a line marked `failed`; nothing is skipped in
-silence.
+Every question gets a line. An image that cannot be read gives a line marked `failed`, which the next start
+asks again; nothing is skipped in silence.
 """
 
 import logging
@@ -19,6 +19,7 @@ from locvlm.data.image import UnreadableImage, load_image
 from locvlm.evals.answer import Answerer, Asked, answerer_of
 from locvlm.evals.score import flatten, judge, score_rows
 from locvlm.evals.store import (
+    UNREADABLE_IMAGE,
     ImageMode,
     PredictionMeta,
     append_predictions,
@@ -69,7 +70,7 @@ def read_questions(
     """The task's questions, in file order; `limit` keeps the first records that hold any.
 
     Raises:
-        ValueError: if there are none, or a record id occurs twice.
+        ValueError: if there are none, a record id occurs twice, or a record lacks the size of its image.
     """
     kept: list[tuple[Record, list[int]]] = []
     seen = set()
@@ -79,6 +80,7 @@ def read_questions(
         seen.add(record.id)
         indices = [i for i, query in enumerate(record.queries) if query.objective == task.data.objective]
         if indices and (limit is None or len(kept) < limit):
+            _require_size(record, records)
             kept.append((record, indices))
     if not kept:
         raise ValueError(
@@ -90,6 +92,16 @@ def read_questions(
         for record, indices in kept
         for index in indices
     ]
+
+
+def _require_size(record: Record, records: Path) -> None:
+    """Refuse before anything is asked what could not be scored afterwards."""
+    if record.width <= 0 or record.height <= 0:
+        raise ValueError(
+            f"{records}: record {record.id!r} has no image size, got width {record.width} and height "
+            f"{record.height}; answers are scored in pixels of the image: write its width and height into "
+            f"the record"
+        )
 
 
 def shuffled_images(images: Sequence[str | None], *, seed: int) -> dict[str | None, str | None]:
@@ -115,7 +127,7 @@ def predict_task(
     checkpoint: tuple[str, str],
     limit: int | None = None,
 ) -> Path:
-    """Answer the task's questions into `folder/predictions`; what is there already is not asked again.
+    """Answer the task's questions into `folder/predictions`; what is answered there is not asked again.
 
     Args:
         checkpoint: its path, and its `answer.fingerprint`.
@@ -214,7 +226,7 @@ def _look(answerer: Answerer, question: Question, options: AskOptions) -> tuple[
     try:
         image = load_image(resolve_inside(options.image_root, question.shown), size)
     except UnreadableImage as error:
-        return None, f"unreadable image: {error}"
+        return None, f"{UNREADABLE_IMAGE}: {error}"
     return answerer.pixels(image), ""
 
 

@@ -85,7 +85,7 @@ FIGURES = (
     Figure(
         flat="left_right_acc",
         title="Left or right",
-        note="COCO-Spatial, asked directly; never trained on",
+        note="COCO-Spatial, asked directly; stage 2 has no such question",
         task="coco_spatial_direct_horizontal",
         metric="side_accuracy",
     ),
@@ -99,7 +99,7 @@ FIGURES = (
     Figure(
         flat="above_below_acc",
         title="Above or below",
-        note="COCO-Spatial, asked directly; never trained on",
+        note="COCO-Spatial, asked directly; stage 2 has no such question",
         task="coco_spatial_direct_vertical",
         metric="side_accuracy",
     ),

@@ -85,8 +85,7 @@ def judge_file(path: Path, task: Task) -> tuple[PredictionMeta, list[Judged]]:
     if meta.version != task.version:
         raise ValueError(
             f"{path} holds answers to version {meta.version} of task {task.name}, this is version "
-            f"{task.version}; "
-            f"remove the file and run eval/run.py again"
+            f"{task.version}; remove the file and run eval/run.py again"
         )
     predictions = read_predictions(path)
     if len(predictions) != meta.num_questions:

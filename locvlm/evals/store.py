@@ -5,21 +5,26 @@ with.
     predictions/locpred.meta.json     task version, checkpoint, contract, records, image mode, decoding
     predictions/locpred.blank.jsonl   the same questions about blank images
 
-A run that was killed leaves whole lines and at most one torn one, which is cut off before the run goes on.
+A run that was killed leaves whole lines and at most one torn one, which is cut off before the run goes on. So
+are the lines of questions whose image could not be read: they are asked again.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from locvlm.io import atomic_writer, read_json, read_jsonl
+from locvlm.io import Ledger, atomic_writer, read_json, read_jsonl, write_jsonl
 from locvlm.records import Prediction
+
+logger = logging.getLogger(__name__)
 
 ImageMode = Literal["real", "blank", "shuffled"]
 IMAGE_MODES: tuple[ImageMode, ...] = ("real", "blank", "shuffled")
+UNREADABLE_IMAGE = "unreadable image"  # what `Prediction.failed` begins with where the image is the reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +92,16 @@ def read_predictions(path: Path) -> list[Prediction]:
     return predictions
 
 
+def lacks_image(prediction: Prediction) -> bool:
+    """Whether a question could not be asked because its image could not be read."""
+    return prediction.failed.startswith(UNREADABLE_IMAGE)
+
+
 def open_predictions(path: Path, meta: PredictionMeta) -> list[Prediction]:
     """The predictions that `path` already holds (none for a new file), after cutting off a torn last line.
+
+    Those of questions whose image could not be read are taken out of the file: with a corrected folder, or a
+    repaired image, they can be asked. Where the folders have moved, the note is brought up to date.
 
     Raises:
         ValueError: if they were made with anything else than `meta` says.
@@ -99,14 +112,20 @@ def open_predictions(path: Path, meta: PredictionMeta) -> list[Prediction]:
             raise ValueError(
                 f"{path} holds predictions of unknown origin (no {meta_path(path).name}); remove it"
             )
-        with atomic_writer(meta_path(path)) as out:
-            out.write(json.dumps(asdict(meta), indent=2) + "\n")
+        _write_meta(path, meta)
         path.touch()
         return []
-    _require_same_meta(path, got=asdict(read_meta(path)), expected=asdict(meta))
+    before = read_meta(path)
+    _require_same_meta(path, got=asdict(before), expected=asdict(meta))
+    if before != meta:
+        _write_meta(path, meta)  # the report looks for images where the note says
     path.touch()
     _cut_torn_line(path)
-    return read_predictions(path)
+    predictions = read_predictions(path)
+    kept = [prediction for prediction in predictions if not lacks_image(prediction)]
+    if len(kept) < len(predictions):
+        write_jsonl(path, (asdict(prediction) for prediction in kept))
+    return kept
 
 
 def append_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -118,12 +137,37 @@ def append_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
         os.fsync(out.fileno())
 
 
+def require_readable_images(path: Path, *, image_root: Path, max_dropped_fraction: float) -> None:
+    """Count the questions of a predictions file whose image could not be read, and log how many they are.
+
+    Raises:
+        ValueError: if they are more than `max_dropped_fraction` of all; names the first and the folder.
+    """
+    ledger = Ledger(path.stem)
+    for prediction in read_predictions(path):
+        if lacks_image(prediction):
+            why = prediction.failed.removeprefix(f"{UNREADABLE_IMAGE}: ")
+            ledger.drop(prediction.id, UNREADABLE_IMAGE, why)
+        else:
+            ledger.keep()
+    try:
+        ledger.require_dropped_at_most(max_dropped_fraction)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. The images were looked for in {image_root}; with another --image-root or repaired "
+            f"images, start again: only these questions are asked again"
+        ) from error
+    if ledger.num_dropped:
+        logger.warning("%s; they count as wrong", ledger.summary())
+
+
+def _write_meta(path: Path, meta: PredictionMeta) -> None:
+    with atomic_writer(meta_path(path)) as out:
+        out.write(json.dumps(asdict(meta), indent=2) + "\n")
+
+
 def _require_same_meta(path: Path, *, got: dict[str, Any], expected: dict[str, Any]) -> None:
-    moved = {
-        "checkpoint",
-        "image_root",
-        "records",
-    }  # folders may move; fingerprint and sha256 tell what is in them
+    moved = {"checkpoint", "image_root", "records"}  # fingerprint and sha256 tell what is in the folders
     for name in expected:
         if name not in moved and got[name] != expected[name]:
             raise ValueError(

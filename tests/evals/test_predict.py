@@ -13,7 +13,7 @@ from locvlm.evals.predict import (
     shuffled_images,
 )
 from locvlm.evals.score import score_folder
-from locvlm.evals.store import predictions_path, read_predictions
+from locvlm.evals.store import predictions_path, read_meta, read_predictions
 from locvlm.geometry import Box
 from locvlm.io import write_records
 from locvlm.records import Query, Record
@@ -114,6 +114,16 @@ def test_an_unreadable_image_fails_its_questions_and_no_others(run, scripted, lo
     assert result["scores"]["acc50"] == 1 / 3
 
 
+def test_a_corrected_image_root_gives_every_question_its_answer(run, scripted, locpred_task, val, tmp_path):
+    right, val.images = val.images, tmp_path / "wrong"
+    assert [bool(p.failed) for p in run(scripted(knows_all), locpred_task).values()] == [True] * 6
+    val.images = right
+    assert [p.failed for p in run(scripted(knows_all), locpred_task).values()] == [""] * 6
+    assert score_folder(tmp_path / "out", [locpred_task])["flat"]["locpred_acc50"] == 1
+    note = read_meta(predictions_path(tmp_path / "out", "locpred", "real"))
+    assert note.image_root == str(right)  # where the report looks for pictures
+
+
 def test_an_image_of_another_size_than_its_record_says_fails(run, scripted, locpred_task, val):
     Image.new("RGB", (100, 100)).save(val.images / "0.png")
     assert "expected (200, 100)" in run(scripted(knows_all), locpred_task)["r0/0"].failed
@@ -164,6 +174,13 @@ def test_nothing_to_ask_and_ids_that_occur_twice_are_errors(val, locpred_task):
     write_records(val.path, [val.records[0], val.records[0]])
     with pytest.raises(ValueError, match="record id 'r0' occurs twice"):
         read_questions(val.path, locpred_task)
+
+
+def test_a_record_without_image_size_is_refused_before_anything_is_asked(val, tasks):
+    query = Query(objective="vqa", question="Which side of the mug is the bus?", answer="left")
+    write_records(val.path, [Record(id="r9", image="0.png", queries=(query,))])
+    with pytest.raises(ValueError, match=r"record 'r9' has no image size, got width 0 .*write its width"):
+        read_questions(val.path, tasks["coco_spatial_direct_horizontal"])
 
 
 def test_a_crop_that_cuts_the_object_away_fails_the_question(val, scripted, locpred_task, contract):

@@ -87,13 +87,13 @@ def run(tmp_path, val, tasks, meta):
     return folder
 
 
-def write_answers(folder, tasks, meta, answers, images="real"):
+def write_answers(folder, tasks, meta, answers, images="real", *, gold_answer=""):
     for task, texts in answers.items():
         gold = {
             "objective": task,
             "phrase": "mug" if task != "absent" else "kite & co",
             "category": "mug",
-            "answer": "",
+            "answer": gold_answer,
             "box_px": None if task == "absent" else [20, 10, 60, 50],
             "width": 200,
             "height": 100,
@@ -174,6 +174,17 @@ def test_the_page_shows_boxes_questions_and_verdicts(report):
     views = {attrs["viewbox"] for tag, attrs in page.tags if tag == "svg" and "preserveaspectratio" in attrs}
     assert views == {"0 0 200 100"}  # drawn in source pixels
     assert "1 min 1 s" in page.text
+
+
+def test_left_and_right_are_called_no_question_of_stage_2_rather_than_never_seen(run, tasks, meta, val):
+    meta = replace(meta, image_root=str(val.images))
+    for axis, side in (("horizontal", "left"), ("vertical", "above")):
+        answers = {f"coco_spatial_direct_{axis}": [f"It is {side}."] * 3}
+        write_answers(run / "eval/stage2", tasks, meta, answers, gold_answer=side)
+    text = Page(render_page(collect(run, list(tasks.values())))).text
+    assert "no question of stage 2 asks how two objects lie to each other" in text
+    notes = {figure.note for figure in FIGURES if figure.flat in ("left_right_acc", "above_below_acc")}
+    assert notes == {"COCO-Spatial, asked directly; stage 2 has no such question"}
 
 
 def test_text_from_models_and_data_is_escaped(report):

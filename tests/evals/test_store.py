@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from locvlm.evals.store import (
     predictions_path,
     read_meta,
     read_predictions,
+    require_readable_images,
 )
 from locvlm.records import Prediction
 
@@ -58,10 +60,34 @@ def test_answers_of_another_making_are_not_continued(tmp_path, meta, change):
         open_predictions(path, replace(meta, **change))
 
 
-def test_folders_may_move(tmp_path, meta):
+def test_folders_may_move_and_the_note_follows(tmp_path, meta):
     path = predictions_path(tmp_path, "locpred", "real")
     open_predictions(path, meta)
-    assert open_predictions(path, replace(meta, checkpoint="/elsewhere", image_root="/there")) == []
+    moved = replace(meta, checkpoint="/elsewhere", image_root="/there")
+    assert open_predictions(path, moved) == []
+    assert read_meta(path) == moved
+
+
+def test_only_questions_without_a_readable_image_are_forgotten(tmp_path, meta):
+    path = predictions_path(tmp_path, "locpred", "real")
+    open_predictions(path, meta)
+    cut = replace(prediction("b"), failed="the crop frame cuts the object away")
+    lost = replace(prediction("c"), failed="unreadable image: c.png: no such image")
+    append_predictions(path, [prediction("a"), lost, cut])
+    assert open_predictions(path, meta) == read_predictions(path) == [prediction("a"), cut]
+
+
+def test_unreadable_images_are_counted_up_to_a_limit(tmp_path, meta, caplog):
+    path = predictions_path(tmp_path, "locpred", "real")
+    open_predictions(path, meta)
+    lost = replace(prediction("c"), failed="unreadable image: c.png: no such image")
+    append_predictions(path, [prediction("a"), lost, prediction("b"), prediction("d")])
+    root = tmp_path / "images"
+    require_readable_images(path, image_root=root, max_dropped_fraction=0.25)
+    assert "locpred: kept 3, dropped 1 (1 unreadable image); they count as wrong" in caplog.messages
+    expected = rf"dropped 1 of 4 .*c \(c\.png: no such image\).*looked for in {re.escape(str(root))};"
+    with pytest.raises(ValueError, match=expected):
+        require_readable_images(path, image_root=root, max_dropped_fraction=0.24)
 
 
 def test_each_image_mode_has_a_file_of_its_own(tmp_path):

@@ -3,6 +3,7 @@ checkpoint.
 """
 
 import json
+import re
 import runpy
 import shutil
 
@@ -93,6 +94,19 @@ def test_a_second_start_asks_nothing_and_changes_nothing(evaluated, program, tin
     monkeypatch.setattr("locvlm.evals.answer.generate_answers", never)
     program("eval/run.py", *options(tiny_world, evaluated / "eval"), "--images", "real,blank,shuffled")
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_wrong_image_root_stops_the_run_and_the_right_one_completes_it(program, tiny_world, tmp_path):
+    wrong, out = tmp_path / "nowhere", tmp_path / "out"
+    arguments = options(tiny_world, out)
+    arguments[arguments.index("--tasks") + 1] = "revloc"
+    mistaken = [wrong if part == tiny_world.images else part for part in arguments]
+    with pytest.raises(ValueError, match=rf"100\.00%.*no such image.*looked for in {re.escape(str(wrong))};"):
+        program("eval/run.py", *mistaken)
+    assert not (out / "scores.json").exists()
+    program("eval/run.py", *arguments)
+    result = read_json(out / "scores.json")["tasks"]["revloc"]
+    assert result["asked"] == result["answered"] > 0
 
 
 def test_another_checkpoint_does_not_continue_the_answers(evaluated, program, tiny_world, tmp_path):
