@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import IO, Any, get_args
 
-from locvlm.geometry import Box
+from locvlm.geometry import Box, intersection
 from locvlm.records import Objective, Query, Record
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def record_from_json(row: dict[str, Any], *, where: str = "record") -> Record:
 
     Raises:
         ValueError: for an unknown field or objective, a field of the wrong type, a query without what its
-            objective needs, or a box without an image and its size.
+            objective needs, or a box without area, without an image and its size, or outside of the image.
     """
     _require_known_fields(row, Record, where)
     _require_types(row, {"id": str, "image": (str, type(None)), "width": int, "height": int}, where)
@@ -169,12 +169,7 @@ def record_from_json(row: dict[str, Any], *, where: str = "record") -> Record:
         for index, query in enumerate(row.get("queries", ()))
     )
     record = Record(**{**row, "queries": queries})
-    has_box = any(query.box_px is not None for query in queries)
-    if has_box and (record.image is None or record.width <= 0 or record.height <= 0):
-        raise ValueError(
-            f"{where}: boxes are source pixels, so the record needs an image with its width and height, "
-            f"got image {record.image!r}, width {record.width}, height {record.height}"
-        )
+    _require_boxes_on_image(record, where)
     return record
 
 
@@ -187,6 +182,22 @@ def read_records(path: str | Path) -> Iterator[Record]:
 def write_records(path: str | Path, records: Iterable[Record]) -> int:
     """Write records as JSON Lines, atomically; returns their number."""
     return write_jsonl(path, (record_to_json(record) for record in records))
+
+
+def _require_boxes_on_image(record: Record, where: str) -> None:
+    boxes = {index: query.box_px for index, query in enumerate(record.queries) if query.box_px is not None}
+    if boxes and (record.image is None or record.width <= 0 or record.height <= 0):
+        raise ValueError(
+            f"{where}: boxes are source pixels, so the record needs an image with its width and height, "
+            f"got image {record.image!r}, width {record.width}, height {record.height}"
+        )
+    image = Box(0, 0, record.width, record.height)
+    for index, box in boxes.items():
+        if intersection(box, image) is None:
+            raise ValueError(
+                f"{where}: queries[{index}]: box_px {list(box)} lies outside of its image; expected pixels "
+                f"within {record.width} x {record.height}: correct the box or the record's width and height"
+            )
 
 
 def _query_from_json(row: Any, *, where: str) -> Query:
@@ -212,9 +223,10 @@ def _box_from_json(value: Any, *, where: str) -> Box:
     is_numbers = isinstance(value, list) and all(
         isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
     )
-    if not is_numbers or len(value) != 4 or value[2] < value[0] or value[3] < value[1]:
+    if not is_numbers or len(value) != 4 or value[2] <= value[0] or value[3] <= value[1]:
         raise ValueError(
-            f"{where}: box_px must be [x1, y1, x2, y2] in source pixels, x1 <= x2 and y1 <= y2, got {value!r}"
+            f"{where}: box_px must be [x1, y1, x2, y2] in source pixels, x1 < x2 and y1 < y2, got {value!r}; "
+            f"correct it or leave the query out"
         )
     return Box(*value)
 

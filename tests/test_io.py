@@ -71,7 +71,7 @@ def test_defaults_are_left_out_and_boxes_are_lists() -> None:
         ({"queries": [{"objective": "negpred", "phrase": "cat", "box_px": [1, 2, 3, 4]}]}, "no box"),
         ({"queries": [{"objective": "negpred", "phrase": "cat", "color": "red"}]}, "unknown field 'color'"),
         ({"queries": [{"objective": "revloc", "phrase": "cat", "box_px": [1, 2, 3]}]}, "box_px must be"),
-        ({"queries": [{"objective": "revloc", "phrase": "cat", "box_px": [5, 2, 3, 9]}]}, "x1 <= x2"),
+        ({"queries": [{"objective": "revloc", "phrase": "cat", "box_px": [5, 2, 3, 9]}]}, "x1 < x2"),
         ({"queries": [{"objective": "revloc", "phrase": "cat", "box_px": ["1", 2, 3, 9]}]}, "box_px must be"),
     ],
 )
@@ -79,6 +79,28 @@ def test_a_record_that_is_not_right_is_refused(change: dict[str, Any], message: 
     row = {**record_to_json(RECORD), **change}
     with pytest.raises(ValueError, match=r"^data\.jsonl:3: .*" + re.escape(message)):
         record_from_json(row, where="data.jsonl:3")
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([5, 2, 5, 9], "x1 < x2 and y1 < y2, got [5, 2, 5, 9]"),
+        ([5, 9, 7, 9], "x1 < x2 and y1 < y2, got [5, 9, 7, 9]"),
+        ([640, 0, 650, 10], "[640, 0, 650, 10] lies outside of its image; expected pixels within 640 x 480"),
+        ([-9, 10, 0, 20], "[-9, 10, 0, 20] lies outside"),
+        ([10, 480, 20, 490], "[10, 480, 20, 490] lies outside"),
+    ],
+)
+def test_a_box_that_shows_nothing_of_its_image_is_refused(box: list[int], message: str) -> None:
+    row = {**record_to_json(RECORD), "queries": [{"objective": "revloc", "phrase": "cat", "box_px": box}]}
+    with pytest.raises(ValueError, match=r"^data\.jsonl:3: queries\[0\]: .*" + re.escape(message)):
+        record_from_json(row, where="data.jsonl:3")
+
+
+def test_a_box_that_reaches_over_the_border_of_its_image_is_kept() -> None:
+    box = [-5, -5, 645, 485]
+    row = {**record_to_json(RECORD), "queries": [{"objective": "revloc", "phrase": "cat", "box_px": box}]}
+    assert record_from_json(row).queries[0].box_px == Box(*box)
 
 
 @pytest.mark.parametrize("missing", ["id", "image"])
