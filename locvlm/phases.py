@@ -1,7 +1,7 @@
 """A long way in phases: each a few commands, skipped where it stands, gone on with where it was interrupted.
 
-Used by scripts/demo.py. What stands is decided by a key: a hash of a phase's commands, of the config files
-that they read, and of the phases whose results it needs.
+Used by scripts/demo.py. What stands is decided by a key: a hash of a phase's commands, of the configs and
+other files that they read, and of the phases whose results it needs.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from locvlm.io import read_json, write_json
+from locvlm.io import read_json, sha256_of, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +43,19 @@ class Phase:
     commands: Sequence[Sequence[str]]  # Python program and arguments, run one after the other
     makes: Sequence[Path] = ()  # removed before the phase runs again for another reason than an interruption
     needs: Sequence[str] = ()  # phases whose results it reads
-    configs: Sequence[str | Path] = ()  # files that its commands read, part of its key
+    configs: Sequence[str | Path] = ()  # text files that its commands read, part of its key
+    files: Sequence[str | Path] = ()  # binary ones, such as weights; their SHA-256 is part of its key
     is_resumable: bool = True  # else what an interrupted start left is removed first
     is_always_run: bool = False  # quick, and worth doing again
 
     def key(self, keys: dict[str, str], root: Path) -> str:
         """What the result depends on, as a hash; `keys` holds those of the phases it needs."""
-        files = [(root / name).read_text(encoding="utf-8") for name in self.configs]
-        parts = [[list(arguments) for arguments in self.commands], files, [keys[name] for name in self.needs]]
+        parts = [
+            [list(arguments) for arguments in self.commands],
+            [(root / name).read_text(encoding="utf-8") for name in self.configs],
+            [sha256_of(root / name) for name in self.files],
+            [keys[name] for name in self.needs],
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -5,8 +5,8 @@
     bash scripts/demo.sh --codec diga    locations written another way, in runs/demo_diga
 
 Every phase is one or more programs of this repository, shown as they start, so that each can be run by hand.
-A phase that finished with the same commands and configuration is skipped when this is started again; one that
-was interrupted goes on where it was.
+A phase that finished with the same commands, configuration and backbones is skipped when this is started
+again; one that was interrupted goes on where it was.
 """
 
 import argparse
@@ -74,14 +74,19 @@ def prepare(out: Path, size: Size, *, codec: str, seed: int) -> tuple[Phase, Pha
         {
             "instances": notes / f"instances_{split}.json",
             "out": data / f"localize_{split}.jsonl",
-            "negatives-per-image": 4,
+            "negatives-per-image": 3,
             "seed": seed,
         }
         for split in ("train", "val")
     ]
     spatial = {"instances": notes / "instances_val.json", "out": data, "seed": seed}
     return (
-        Phase(name="world", commands=[command("scripts/make_world.py", scenes)], makes=[world]),
+        Phase(
+            name="world",
+            commands=[command("scripts/make_world.py", scenes)],
+            makes=[world],
+            files=sorted((ROOT / "locvlm/world/weights").glob("[!.]*")),  # it copies them
+        ),
         Phase(
             name="data",
             commands=[

@@ -24,8 +24,15 @@ def test_every_phase_needs_only_earlier_ones_and_reads_files_that_exist(
         assert set(phase.needs) <= set(PHASES[:number])
         for arguments in phase.commands:
             assert (repo_root / arguments[0]).is_file(), arguments[0]
-        for config in phase.configs:
-            assert (repo_root / config).is_file(), config
+        for file in (*phase.configs, *phase.files):
+            assert (repo_root / file).is_file(), file
+
+
+def test_the_world_is_made_again_for_other_backbones(repo_root: Path, tmp_path: Path) -> None:
+    demo = runpy.run_path(str(repo_root / "scripts" / "demo.py"))
+    world = demo["plan"](tmp_path, demo["FULL"], codec="ivb", seed=0)[0]
+    weights = {"clip.safetensors", "llm.safetensors", "tokenizer.model"}
+    assert (world.name, weights - {Path(file).name for file in world.files}) == ("world", set())
 
 
 @pytest.mark.parametrize(

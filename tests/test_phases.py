@@ -49,6 +49,15 @@ def test_a_change_runs_what_needs_it_again_and_nothing_else(tmp_path: Path) -> N
     assert [(tmp_path / name).read_text() for name in "abc"] == ["aa", "bb", "c"]
 
 
+def test_a_phase_runs_again_when_a_binary_file_that_it_reads_changes(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    for content in (b"\xff\x00", b"\xff\x00", b"\xff\x01"):
+        weights.write_bytes(content)
+        phase = Phase(name="a", commands=[appends(tmp_path / "a", "x")], files=["weights.bin"])
+        run_phases([phase], tmp_path, root=tmp_path)
+    assert (tmp_path / "a").read_text() == "xx"
+
+
 @pytest.mark.parametrize(("is_resumable", "left"), [(True, "xx"), (False, "x")])
 def test_a_failed_phase_goes_on_or_starts_afresh(tmp_path: Path, is_resumable: bool, left: str) -> None:
     made = tmp_path / "made.txt"
