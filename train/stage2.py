@@ -1,7 +1,7 @@
 """Stage 2: adapter and language model learn LocPred, NegPred and RevLoc, mixed with any LLaVA conversations
 (paper sections 3.3 and 4.1).
 
-    python train/stage2.py --config train/configs/demo_stage2.yaml --model.adapter runs/demo/stage1/final
+    python train/stage2.py --config train/configs/demo_stage2.yaml --training.output_dir runs/mine
     deepspeed train/stage2.py --config train/configs/locvlm_b_stage2.yaml --training.learning_rate 1e-5
 
 Leaves RUN/final: a Hugging Face folder with tokenizer and processor, for eval/run.py and

@@ -34,8 +34,7 @@ class JsonObjects:
 
     Raises:
         ValueError: on opening, if the file is missing or empty, or holds a line or element that is no
-        complete
-            object; on reading, if one is not valid JSON. Messages name file and line.
+            complete object; on reading, if one is not valid JSON. Messages name file and line.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from locvlm.data.collate import collate
 from locvlm.data.dataset import FileDataset
-from locvlm.data.image import UnreadableImage
+from locvlm.data.image import SizeMismatch, UnreadableImage
 from locvlm.data.mixture import Mixture, Source
 from locvlm.data.packing import PackingConfig, StepPlan, Tree, merge_branches, plan_step
 from locvlm.data.tokenize import tokenize_samples
@@ -108,7 +108,7 @@ class StepBuilder:
             )
             for rows in own
         ]
-        dropped = [(samples[i].id, "unreadable image", why) for i, why in failed.items()]
+        dropped = [(samples[i].id, reason, why) for i, (reason, why) in failed.items()]
         nowhere = [(samples[i].id, "longer than a row", why) for i, why in plan.dropped]
         nowhere += [(name, "nothing left to ask", "the frame cuts all its objects") for name in empty]
         dropped += nowhere[rank :: self.shape.world_size]  # in nobody's rows: each counted by one rank
@@ -140,15 +140,16 @@ class StepBuilder:
 
     def _open_images(
         self, samples: Sequence[Sample], trees: Sequence[Tree]
-    ) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
-        """Pixels (3, canvas, canvas) of every image once, and why some of them are only zeros."""
+    ) -> tuple[dict[int, NDArray[np.float32]], dict[int, tuple[str, str]]]:
+        """Pixels (3, canvas, canvas) of every image once, and (reason, detail) where they are only zeros."""
         pixels: dict[int, NDArray[np.float32]] = {}
-        failed: dict[int, str] = {}
+        failed: dict[int, tuple[str, str]] = {}
         for index in sorted({tree.sample_index for tree in trees if tree.has_image}):
             try:
                 pixels[index] = self.open_pixels(samples[index])
             except UnreadableImage as error:
-                failed[index] = str(error)
+                is_other = isinstance(error, SizeMismatch)
+                failed[index] = ("image of another size" if is_other else "unreadable image", str(error))
                 pixels[index] = np.zeros((3, self.vision.canvas, self.vision.canvas), dtype=np.float32)
         return pixels, failed
 

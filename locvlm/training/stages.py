@@ -328,14 +328,22 @@ def train(trainer: LocVLMTrainer, run: RunFolder) -> None:
 def finish(trainer: LocVLMTrainer, run: RunFolder, loader: StepLoader) -> Path:
     """Write what was dropped, dropped.json, and the final weights, RUN/final, which appears complete.
 
-    The ranks part here.
+    dropped.json counts since the last start of this run: conversations by rank, and the queries of all ranks
+    that were left out because the frame cuts their objects. The ranks part here.
     """
     ledgers: list[Any] = [loader.ledger.to_dict()]
     if dist.world_size() > 1:
         ledgers *= dist.world_size()
         torch.distributed.all_gather_object(ledgers, loader.ledger.to_dict())
     if dist.is_main():
-        write_json(run.path / "dropped.json", {"by_rank": ledgers})  # since the last start of this run
+        num_cut = loader.num_left_out  # of all ranks already: each renders whole steps
+        write_json(run.path / "dropped.json", {"by_rank": ledgers, "queries_cut_by_frame": num_cut})
+        if num_cut:
+            logger.warning(
+                "%d queries were not asked, because the frame cuts their objects off; coords.frame stretch "
+                "and pad keep all of them",
+                num_cut,
+            )
     trainer.save_complete(FINAL)
     logger.info("wrote %s", run.path / FINAL)
     dist.leave()

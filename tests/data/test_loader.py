@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.data.image import UnreadableImage, read_pixels
+from locvlm.data.image import SizeMismatch, UnreadableImage, read_pixels
 from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
 from locvlm.data.mixture import Source
 from locvlm.data.packing import PackingConfig
@@ -225,6 +225,18 @@ def test_a_failed_image_is_counted_and_weighs_nothing(make_builder):
     assert loader.ledger.num_kept == 19
     assert loader.ledger.dropped == {"unreadable image": 1}
     assert "r1" in loader.ledger.examples["unreadable image"][0]
+
+
+def test_an_image_of_another_size_is_counted_apart_from_an_unreadable_one(make_builder):
+    def open_some(sample):
+        if sample.id == "r2":
+            raise SizeMismatch(f"{sample.image} is twice as wide")
+        return BrokenFor("r1")(sample)
+
+    loader = StepLoader(make_builder(pixels=open_some), epochs=1, max_dropped_fraction=0.1)
+    list(loader)
+    assert loader.ledger.dropped == {"unreadable image": 1, "image of another size": 1}
+    assert loader.ledger.examples["image of another size"] == ["r2 (2.jpg is twice as wide)"]
 
 
 def test_a_run_stops_over_the_limit_of_dropped_conversations(make_builder):

@@ -1,3 +1,6 @@
+import re
+import shlex
+
 import pytest
 
 from locvlm.config import load_config
@@ -27,6 +30,26 @@ def test_every_config_is_listed_above(repo_root):
     names = {path.stem for path in (repo_root / "train" / "configs").glob("*.yaml")}
     listed = test_every_run_config_is_read_strictly_to_the_last_argument.pytestmark[0].args[1]
     assert names == {name for name, _ in listed}
+
+
+def stage2_commands(document):
+    """The options of every command in a document's bash blocks that starts train/stage2.py."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line) for line in lines if "train/stage2.py" in line]
+    return [words[words.index("train/stage2.py") + 1 :] for words in commands]
+
+
+def test_the_readmes_stage_2_commands_are_accepted_after_the_demo(repo_root, monkeypatch):
+    monkeypatch.chdir(repo_root)  # the commands name files from here
+    folders = []
+    for options in stage2_commands(repo_root / "README.md"):
+        cfg = load_config(Stage2Config, options)
+        training = check_training(cfg.training)
+        assert cfg.optimizer.matrices == "adamw" or not training.get("deepspeed"), options
+        assert not training["output_dir"].startswith("runs/demo"), options
+        folders.append(training["output_dir"])
+    assert len(folders) == len(set(folders)) >= 3  # a folder holds one configuration
 
 
 @pytest.mark.parametrize("name", ["zero2", "zero3", "zero3_offload"])

@@ -127,7 +127,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(build, rows_o
     assert len(losses) == 10
 
 
-def test_muon_steps_the_matrices_of_the_blocks_at_its_own_rate(build):
+def test_muon_steps_the_matrices_of_blocks_and_adapter_at_its_own_rate(build):
     trainer, _ = build("--optimizer.matrices", "muon", "--optimizer.muon_learning_rate", "0.5")
     rates = {
         name: group["lr"]
@@ -139,7 +139,11 @@ def test_muon_steps_the_matrices_of_the_blocks_at_its_own_rate(build):
         rates
     )
     matrices = {name for name, rate in rates.items() if rate == 0.5}
-    assert matrices == {name for name in rates if ".layers." in name and "norm" not in name}
+    blocks = {name for name in rates if ".layers." in name and "norm" not in name}
+    adapter = {name for name in rates if "multi_modal_projector" in name and name.endswith("weight")}
+    assert blocks
+    assert adapter
+    assert matrices == blocks | adapter
 
 
 def test_muon_and_deepspeed_are_not_taken_together(build, monkeypatch):
