@@ -129,8 +129,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> None:
 
     Raises:
         ValueError: if a file is missing or broken, if the adapter was trained for another tower, frame or
-        size, or
-            if a weight is missing, unknown or of another shape. The model is untouched then.
+            size, or if a weight is missing, unknown or of another shape. The model is untouched then.
     """
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -161,8 +160,8 @@ def _require_same_facts(saved: dict[str, Any], expected: dict[str, Any], folder:
         if got != value and not is_unknown:
             raise ValueError(
                 f"the adapter in {folder} does not fit this model: {name} is {got!r} there and {value!r} "
-                f"here; train stage 1 from the same starting checkpoint, or start "
-                f"stage 2 from the one that stage 1 used"
+                f"here; train stage 1 from the same starting checkpoint, or start stage 2 from the one that "
+                f"stage 1 used"
             )
 
 

@@ -47,8 +47,7 @@ def generate_answers(
 
     Raises:
         ValueError: if a group has no prompt, a prompt is too short, or a group's prompts differ before or
-        inside
-            the image.
+            inside the image.
     """
     if not groups:
         return []

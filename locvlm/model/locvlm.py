@@ -30,10 +30,9 @@ class LocVLM(LlavaForConditionalGeneration):
 
     1. The vision tower is run up to the layer that is read and no further.
     2. `forward` also takes packed rows (`sample_ids`, `branch_ids`) and their targets; with the stock
-    keywords alone
-       it gives the stock class's output.
+       keywords alone it gives the stock class's output.
     3. `config.locvlm` says what the checkpoint was made for: coordinate contract, conversation, adapter,
-    tower.
+       tower.
     """
 
     accepts_loss_kwargs = (
