@@ -1,7 +1,8 @@
 """Ask a checkpoint about an image; boxes in its answers are drawn into a copy of the image.
 
-    python scripts/chat.py --model runs/demo/stage2/final --image scene.jpg --ask "where is the mug" --draw
-    out.png python scripts/chat.py --model runs/demo/export --image scene.jpg
+    python scripts/chat.py --model runs/demo/stage2/final --image scene.jpg \\
+        --ask "where is the mug" --draw out.png
+    python scripts/chat.py --model runs/demo/export --image scene.jpg
 
 Takes our checkpoints and exported ones. Without --ask it asks for questions until an empty line. `where is X`
 and `what is at x1,y1,x2,y2` (pixels of the image) are put into the words of the training data; anything else

@@ -1,7 +1,7 @@
 """Compose a starting checkpoint: language model + CLIP tower + fresh adapter, as one Hugging Face folder.
 
-    python scripts/init_checkpoint.py --llm vicuna-7b-v1.5 --clip open_clip:ViT-L-14:openai --adapter linear
-    --out init
+    python scripts/init_checkpoint.py --llm vicuna-7b-v1.5 --clip open_clip:ViT-L-14:openai \\
+        --adapter linear --out init
 
 --clip takes a Hugging Face CLIP folder, an open_clip folder, or open_clip:NAME[:TAG or .safetensors file].
 Codec, frame, location type and conversation are stored in the checkpoint; training, evaluation and export

@@ -2,10 +2,16 @@
 
     python scripts/pretrain_world_backbones.py --out DIR
 
-The weights in locvlm/world/weights were made so, with `--parts patches --scenes 14000` and `--parts llm
---llm-steps 4500` run on their own, on two cores in 70 minutes: clip 32, patches 12, llm 26 (compiled).
+The weights in locvlm/world/weights were made so, on two cores in one and a half hours:
 
-`--parts probe` alone says what weights that stand can do.
+    python scripts/pretrain_world_backbones.py --out DIR --parts tokenizer,clip
+    python scripts/pretrain_world_backbones.py --out DIR --parts patches --scenes 14000
+    python scripts/pretrain_world_backbones.py --out DIR --parts patches --scenes 14000 \\
+        --patch-steps 750 --seed 1
+    python scripts/pretrain_world_backbones.py --out DIR --parts llm --llm-steps 4500 --compile
+
+clip 32 minutes, patches 12 (before near misses were part of it) and 10, llm 28. `--parts probe` alone says
+what weights that stand can do.
 
 The scenes come from a random stream of their own, of which no world holds one. Parts can be made alone with
 --parts; each needs the tokenizer that stands in --out. They load torch themselves, so that --help answers at
@@ -13,6 +19,7 @@ once.
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import logging
@@ -61,9 +68,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=20000, help="pretraining scenes for CLIP")
     parser.add_argument("--clip-steps", type=int, default=2500)
     parser.add_argument("--patch-steps", type=int, default=800)
+    parser.add_argument(
+        "--patch-rate",
+        type=float,
+        default=1.0,
+        help="learning rates of `patches` against the usual; 0.5 if the tower has had this part before",
+    )
     parser.add_argument("--clip-batch", type=int, default=64, help="scenes a step")
     parser.add_argument("--llm-steps", type=int, default=5000)
     parser.add_argument("--llm-batch", type=int, default=24, help="rows a step")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the language model: a fifth faster, needs a C++ compiler",
+    )
     parser.add_argument("--probe-scenes", type=int, default=300)
     parser.add_argument("--probe-lookups", type=int, default=40, help="layouts of each kind")
     parser.add_argument("--seed", type=int, default=0)
@@ -93,7 +111,7 @@ def make_clip(args: argparse.Namespace) -> None:
     def start(model: Any, views: "Views") -> None:
         warm_start(model, views.whole_images(NUM_IMAGES), seed=args.seed)
 
-    contrast(args, start, steps=args.clip_steps, seed=args.seed, by_patch=False)
+    contrast(args, start, steps=args.clip_steps, rate=1.0, seed=args.seed, by_patch=False)
 
 
 def make_clip_patches(args: argparse.Namespace) -> None:
@@ -103,7 +121,7 @@ def make_clip_patches(args: argparse.Namespace) -> None:
     def start(model: Any, views: "Views") -> None:
         model.load_state_dict(backbones.load_weights(args.out / backbones.CLIP_FILE))
 
-    contrast(args, start, steps=args.patch_steps, seed=args.seed + 1, by_patch=True)
+    contrast(args, start, steps=args.patch_steps, rate=args.patch_rate, seed=args.seed + 1, by_patch=True)
 
 
 def contrast(
@@ -111,10 +129,14 @@ def contrast(
     start: "Callable[[Any, Views], None]",
     *,
     steps: int,
+    rate: float,
     seed: int,
     by_patch: bool,
 ) -> None:
-    """Contrastive training on scenes in memory; `start` sets the weights, `seed` orders the views."""
+    """Contrastive training on scenes in memory; `start` sets the weights, `seed` orders the views.
+
+    `rate` is that of learning against the usual one.
+    """
     import torch
 
     from locvlm.world import backbones
@@ -126,10 +148,14 @@ def contrast(
     torch.manual_seed(args.seed)
     model = backbones.build_clip()
     start(model, views)
-    run = PretrainRun(steps=steps, batch=args.clip_batch)
+    usual = PretrainRun(steps=steps, batch=args.clip_batch)
+    run = dataclasses.replace(
+        usual,
+        learning_rate=rate * usual.learning_rate,
+        muon_learning_rate=rate * usual.muon_learning_rate,
+    )
     path = args.out / backbones.CLIP_FILE
     train_clip(model, views, run, lambda: save_weights(model, path), by_patch=by_patch)
-    save_weights(model, path)
 
 
 def save_weights(model: Any, path: Path) -> None:
@@ -163,10 +189,11 @@ def make_llm(args: argparse.Namespace) -> None:
     rng = random.Random(f"documents/{args.seed}")
     run = PretrainRun(steps=args.llm_steps, batch=args.llm_batch, learning_rate=2.5e-3)
     path = args.out / backbones.LLM_FILE
+    if args.compile:
+        model.forward = torch.compile(model.forward, dynamic=False)
     train_llm(
         model, functools.partial(writer.write, rng), embedder, run, save=lambda: save_weights(model, path)
     )
-    save_weights(model, path)
 
 
 def probe(args: argparse.Namespace) -> None:
@@ -219,9 +246,11 @@ def main() -> None:
         "llm": make_llm,
         "probe": probe,
     }
-    for part in args.parts.split(","):
-        if part not in makers:
-            raise ValueError(f"unknown part {part!r} in --parts; there are {', '.join(makers)}")
+    parts = args.parts.split(",")
+    unknown = [part for part in parts if part not in makers]
+    if unknown:
+        raise ValueError(f"unknown part {unknown[0]!r} in --parts; there are {', '.join(makers)}")
+    for part in parts:
         start = time.time()
         makers[part](args)
         logger.info("%s took %.0f s", part, time.time() - start)

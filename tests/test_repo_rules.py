@@ -117,6 +117,24 @@ def test_programs_import_the_library_and_never_each_other(path: Path) -> None:
         assert module.split(".")[0] not in beside, f"{NAMES[path]}:{line}: imports the program {module}"
 
 
+def test_contributing_names_every_file_of_the_foundation() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^ +L0 +(.+)$", text, re.MULTILINE)
+    files = {path.stem for path in LIBRARY if path.parent == ROOT / "locvlm"} - {"__init__"}
+    assert set(line.split()) == files
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=NAMES.get)
+def test_the_commands_in_a_programs_docstring_can_be_copied(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    commands = [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("    ")]
+    assert commands, f"{NAMES[path]}: the docstring shows no command"
+    for line in commands:
+        words = line.split()
+        assert words[0] in {"python", "torchrun", "deepspeed", "bash"}, f"{NAMES[path]}: {line!r}"
+        assert sum(word.endswith((".py", ".sh")) for word in words) == 1, f"{NAMES[path]}: {line!r}"
+
+
 @pytest.mark.parametrize("path", PROGRAMS, ids=NAMES.get)
 def test_no_program_is_named_like_a_module_that_it_would_hide(path: Path) -> None:
     assert path.name != "__init__.py", "program rooms are no packages"
