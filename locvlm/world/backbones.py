@@ -65,6 +65,7 @@ class LanguageSizes:
 
 VISION, CAPTIONS, LANGUAGE = VisionSizes(), CaptionSizes(), LanguageSizes()
 NUM_PIECES = 900  # sentencepiece pieces
+UNK, BOS, EOS = 0, 1, 2  # ids among them
 VOCAB = 960  # with <image>, <pad> and room to a multiple of 64, as real checkpoints pad
 
 
@@ -111,8 +112,8 @@ def build_llm(sizes: LanguageSizes = LANGUAGE) -> Any:
         num_attention_heads=sizes.heads,
         num_key_value_heads=sizes.heads,
         max_position_embeddings=sizes.max_position,
-        bos_token_id=1,
-        eos_token_id=2,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
         pad_token_id=NUM_PIECES,  # write_tokenizer adds <pad>, then <image>
         rms_norm_eps=1e-5,
         tie_word_embeddings=False,
@@ -121,9 +122,11 @@ def build_llm(sizes: LanguageSizes = LANGUAGE) -> Any:
 
 
 def save_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write floating point tensors as bfloat16."""
+    """Write floating point tensors as bfloat16; the file that stands is replaced by a whole one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().to(torch.bfloat16).contiguous() for k, v in state.items()}, path)
+    unfinished = path.with_suffix(".unfinished")
+    save_file({k: v.detach().to(torch.bfloat16).contiguous() for k, v in state.items()}, unfinished)
+    unfinished.replace(path)
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from locvlm.world.pretraining.loop import PretrainRun, train
-from locvlm.world.pretraining.views import Views
+from locvlm.world.pretraining.views import ClipBatch, Views
 
+Contrast = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # open_clip's ClipLoss
 IMAGE_SHARE = 0.1  # weight of whole images against regions
 
 
@@ -47,7 +48,10 @@ def pool_regions(tokens: torch.Tensor, image_of: torch.Tensor, boxes: torch.Tens
 
 
 def draw_patches(tokens: torch.Tensor, image_of: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """One patch under each box, drawn by how much of it the box covers; as `pool_regions`."""
+    """One patch under each box, mostly one that it covers whole; as `pool_regions`.
+
+    Patches are drawn by the square of what is covered: at the rim of a box other things meet.
+    """
     patch = torch.multinomial(patch_shares(boxes, math.isqrt(tokens.shape[1])).square(), 1).squeeze(1)
     return tokens[image_of, patch]
 
@@ -96,33 +100,62 @@ def train_clip(
     def loss_of_step(progress: float) -> tuple[torch.Tensor, str]:
         batch = views.batch(run.batch, 1.0 if by_patch else progress)
         with torch.autocast("cpu", torch.bfloat16):
-            read, tokens, images = region_features(model.visual, batch.pixels)
-            captions, phrases = (encode_captions(model, ids) for ids in (batch.captions, batch.phrases))
-        pooled = pool_regions(tokens.float(), batch.image_of, batch.boxes) @ model.visual.proj
-        images, regions = F.normalize(images.float(), dim=-1), F.normalize(pooled, dim=-1)
-        captions, phrases = captions.float(), phrases.float()
+            read, last, images = region_features(model.visual, batch.pixels)
+            phrases = encode_captions(model, batch.phrases).float()
         scale = model.logit_scale.exp().clamp(max=100)
-        of_images, of_regions = contrast(images, captions, scale), contrast(regions, phrases, scale)
-        note = (
-            f"images {of_images.item():.3f} of {math.log(len(images)):.2f}, regions {of_regions.item():.3f} "
-            f"of {math.log(len(regions)):.2f}, found {_retrieval(images, captions):.3f} "
-            f"and {_retrieval(regions, phrases):.3f}, scale {scale.item():.1f}"
-        )
-        loss = IMAGE_SHARE * of_images + of_regions
-        if by_patch:
-            drawn = draw_patches(read.float(), batch.image_of, batch.boxes)
-            patches = F.normalize(drawn @ model.visual.proj, dim=-1)
-            with torch.autocast("cpu", torch.bfloat16):
-                near_misses = encode_captions(model, batch.near_misses).float()
-            is_same = (batch.phrases == batch.near_misses).all(1)
-            of_patches = contrast(patches, phrases, scale)
-            of_places = place_loss(patches, phrases, near_misses, is_same, scale)
-            note += f", patches {of_patches.item():.3f}, found {_retrieval(patches, phrases):.3f}"
-            note += f", places {of_places.item():.3f}"
-            loss = loss + of_patches + of_places
-        return loss, note
+        loss, note = _whole_loss(model, batch, last, images, phrases, scale, contrast)
+        if not by_patch:
+            return loss, note
+        of_patches, patch_note = _patch_loss(model, batch, read, phrases, scale, contrast)
+        return loss + of_patches, f"{note}, {patch_note}"
 
     train(model, run, loss_of_step, save, "clip")
+
+
+def _whole_loss(
+    model: Any,
+    batch: ClipBatch,
+    last: torch.Tensor,
+    images: torch.Tensor,
+    phrases: torch.Tensor,
+    scale: torch.Tensor,
+    contrast: Contrast,
+) -> tuple[torch.Tensor, str]:
+    """Images against captions, regions against phrases; and a line about it."""
+    with torch.autocast("cpu", torch.bfloat16):
+        captions = encode_captions(model, batch.captions).float()
+    pooled = pool_regions(last.float(), batch.image_of, batch.boxes) @ model.visual.proj
+    images, regions = F.normalize(images.float(), dim=-1), F.normalize(pooled, dim=-1)
+    of_images, of_regions = contrast(images, captions, scale), contrast(regions, phrases, scale)
+    note = (
+        f"images {of_images.item():.3f} of {math.log(len(images)):.2f}, regions {of_regions.item():.3f} "
+        f"of {math.log(len(regions)):.2f}, found {_retrieval(images, captions):.3f} "
+        f"and {_retrieval(regions, phrases):.3f}, scale {scale.item():.1f}"
+    )
+    return IMAGE_SHARE * of_images + of_regions, note
+
+
+def _patch_loss(
+    model: Any,
+    batch: ClipBatch,
+    read: torch.Tensor,
+    phrases: torch.Tensor,
+    scale: torch.Tensor,
+    contrast: Contrast,
+) -> tuple[torch.Tensor, str]:
+    """Single patches of the layer that is read against phrases and near misses; and a line about it."""
+    drawn = draw_patches(read.float(), batch.image_of, batch.boxes)
+    patches = F.normalize(drawn @ model.visual.proj, dim=-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        near_misses = encode_captions(model, batch.near_misses).float()
+    is_same = (batch.phrases == batch.near_misses).all(1)
+    of_patches = contrast(patches, phrases, scale)
+    of_places = place_loss(patches, phrases, near_misses, is_same, scale)
+    note = (
+        f"patches {of_patches.item():.3f}, found {_retrieval(patches, phrases):.3f}, "
+        f"places {of_places.item():.3f}"
+    )
+    return of_patches + of_places, note
 
 
 def place_loss(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from locvlm.world.backbones import BOS, EOS, UNK
 from locvlm.world.captions import BACKDROPS, Thing, caption
 from locvlm.world.pretraining.layout_tokens import LayoutToken, grid_tokens, thing_token
 from locvlm.world.pretraining.text import (
@@ -27,7 +28,7 @@ from locvlm.world.pretraining.text import (
 from locvlm.world.shapes import CLASSES
 
 Encode = Callable[[str], list[int]]
-BEGIN, END, SLOT = 1, 2, 0  # ids; a layout token stands where SLOT does
+SLOT = UNK  # the id where a layout token stands
 PROMPT, ANSWER, DECISION = (
     0.2,
     1.0,
@@ -76,7 +77,7 @@ def num_things(progress: float) -> tuple[int, ...]:
 class Document:
     """Ids with their weights in the loss; the layout tokens stand in the slots."""
 
-    ids: list[int] = field(default_factory=lambda: [BEGIN])
+    ids: list[int] = field(default_factory=lambda: [BOS])
     weights: list[float] = field(default_factory=lambda: [0.0])
     slots: list[tuple[int, LayoutToken]] = field(default_factory=list)  # index into ids
 
@@ -124,8 +125,15 @@ class Writer:
         return self._kinds[kind](rng, num_things(progress))
 
     def _continued(self, text: str) -> list[int]:
-        """Ids of text inside a line, where sentencepiece puts no space before it."""
-        return self._encode("\n" + text)[2:]
+        """Ids of text that goes on after an image or a line's end.
+
+        At the start of what it is given, sentencepiece puts a space; so the text follows a line's end, and
+        both are cut off.
+        """
+        space_and_line_end = self._encode("\n")
+        ids = self._encode("\n" + text)
+        assert ids[: len(space_and_line_end)] == space_and_line_end
+        return ids[len(space_and_line_end) :]
 
     def _place(self, thing: Thing) -> str:
         return write_box(bins(thing, self._size))
@@ -134,7 +142,8 @@ class Writer:
         self, rng: random.Random, count: int, *, layout: Literal["list", "grid"]
     ) -> tuple[Document, Thing]:
         """A layout of `count` things, the question where one of them is, unanswered, and that one."""
-        doc, things = Document(), apart(rng, (count,)) if layout == "grid" else random_things(rng, (count,))
+        doc = Document()
+        things = apart(rng, (count,)) if layout == "grid" else random_things(rng, (count,))
         doc.write(self._encode(self._opening), PROMPT)
         if layout == "grid":
             doc.show(grid_tokens(things, rng.choice(list(BACKDROPS)), rng))
@@ -232,9 +241,10 @@ class Writer:
         return doc
 
     def _text(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
-        doc, parts = Document(), document(rng, self._size, self._talk, counts=counts).split(self._talk.end)
+        doc = Document()
+        parts = document(rng, self._size, self._talk, counts=counts).split(self._talk.end)
         for part in parts[:-1]:
-            doc.write([*self._encode(part), END], PROMPT)
+            doc.write([*self._encode(part), EOS], PROMPT)
         doc.write(self._encode(parts[-1]), PROMPT)
         return doc
 
@@ -281,7 +291,7 @@ class Writer:
             doc.write(prompt, PROMPT)
             first, *rest = self._encode(answer)
             doc.write([first], DECISION if is_decision else ANSWER)
-            doc.write([*rest, END], ANSWER)
+            doc.write([*rest, EOS], ANSWER)
 
 
 def apart(rng: random.Random, counts: tuple[int, ...]) -> list[Thing]:

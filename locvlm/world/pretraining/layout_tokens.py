@@ -43,7 +43,7 @@ GROUND_WORDS = {
 MISTAKEN = 0.1  # patches that take their thing for something else, as an encoder's do
 LOOKS = 0.6  # tokens that say a colour or a pattern, too
 LOOK_SHARE, CENTRE_SHARE = 0.5, 0.7  # strength of look and centre, against 1 for the class and the box
-LONGEST = 6.0  # times as long as words: an adapter's vectors are longer than words, nobody knows how much
+MAX_LENGTH_RATIO = 6.0  # to words: an adapter's vectors come out longer, nobody knows how much
 BOX_NOISE = 0.01  # standard deviation, fractions of the canvas
 CYCLES = (0.25, 0.5, 1.0, 2.0, 4.0)  # over the canvas, of the waves that a place is written in
 
@@ -133,7 +133,7 @@ class LayoutEmbedder:
         strength = said.detach().norm(dim=-1).mean()  # codes are as long as words
         place = is_thing * F.normalize(place_waves(noisy) @ self._box_code, dim=-1)
         center = F.normalize(place_waves(centers) @ self._center_code, dim=-1)
-        length = LONGEST ** torch.rand(len(tokens), 1)
+        length = MAX_LENGTH_RATIO ** torch.rand(len(tokens), 1)
         return length * (said + LOOK_SHARE * looks + strength * (place + CENTRE_SHARE * center))
 
     @staticmethod

@@ -7,6 +7,7 @@ last layer but one.
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -14,9 +15,9 @@ import torch.nn.functional as F
 
 from locvlm.coords.ivb import IVB
 from locvlm.geometry import Box, iou
-from locvlm.world.backbones import VISION
+from locvlm.world.backbones import EOS, VISION
 from locvlm.world.pretraining.clip import encode_captions, pool_regions, region_features
-from locvlm.world.pretraining.documents import END, Writer
+from locvlm.world.pretraining.documents import Writer
 from locvlm.world.pretraining.layout_tokens import LayoutEmbedder
 from locvlm.world.pretraining.llm import embed_document
 from locvlm.world.pretraining.views import StoredScene, Views, caption_tokens
@@ -27,28 +28,37 @@ BATCH = 100  # scenes encoded together
 RIDGE = 10.0  # of the linear probes, on standardised features
 
 
+@dataclass(frozen=True, slots=True)
 class SceneFeatures:
-    """Of every thing in some scenes: its class, its box, and what the encoder says of it."""
+    """Of every thing in some scenes (R of them): its class, its box, and what the encoder says of it."""
 
-    @torch.no_grad()
-    def __init__(self, clip: Any, scenes: Sequence[StoredScene], encode: Encode) -> None:
-        pixels = Views(scenes, encode, seed=0).whole_images(len(scenes))
-        self.boxes = torch.tensor(
-            [thing.box for scene in scenes for thing in scene.things]
-        )  # (R, 4) fractions
-        self.classes = torch.tensor([CLASSES.index(t.category) for s in scenes for t in s.things])  # (R,)
-        image_of = torch.tensor([k for k, scene in enumerate(scenes) for _ in scene.things])
-        grid = VISION.spec.grid
-        column, row = (((self.boxes[:, k] + self.boxes[:, k + 2]) / 2 * grid).long() for k in (0, 1))
-        read, last = [], []
-        for part in pixels.split(BATCH):
-            before, final, _ = region_features(clip.visual, part)
-            read.append(before)
-            last.append(final)
-        self.centre = torch.cat(read)[image_of, row * grid + column]  # (R, D) of the patch at a box's centre
-        pooled = pool_regions(torch.cat(last), image_of, self.boxes)
-        phrases = encode_captions(clip, caption_tokens([f"a {name}" for name in CLASSES], encode))
-        self.named = (pooled @ clip.visual.proj @ phrases.T).argmax(1)  # (R,) class by contrast
+    classes: torch.Tensor  # (R,) index into CLASSES
+    boxes: torch.Tensor  # (R, 4) fractions of the scene
+    centre: torch.Tensor  # (R, D) of the patch at the box's centre
+    named: torch.Tensor  # (R,) class by contrast, from all patches of the box
+
+
+@torch.no_grad()
+def scene_features(clip: Any, scenes: Sequence[StoredScene], encode: Encode) -> SceneFeatures:
+    """Encode the scenes and look up their things."""
+    pixels = Views(scenes, encode, seed=0).whole_images(len(scenes))
+    boxes = torch.tensor([thing.box for scene in scenes for thing in scene.things])
+    image_of = torch.tensor([k for k, scene in enumerate(scenes) for _ in scene.things])
+    grid = VISION.spec.grid
+    column, row = (((boxes[:, k] + boxes[:, k + 2]) / 2 * grid).long() for k in (0, 1))
+    read, last = [], []
+    for part in pixels.split(BATCH):
+        before, final, _ = region_features(clip.visual, part)
+        read.append(before)
+        last.append(final)
+    pooled = pool_regions(torch.cat(last), image_of, boxes)
+    phrases = encode_captions(clip, caption_tokens([f"a {name}" for name in CLASSES], encode))
+    return SceneFeatures(
+        classes=torch.tensor([CLASSES.index(t.category) for scene in scenes for t in scene.things]),
+        boxes=boxes,
+        centre=torch.cat(read)[image_of, row * grid + column],
+        named=(pooled @ clip.visual.proj @ phrases.T).argmax(1),
+    )
 
 
 def probe_encoder(
@@ -63,16 +73,16 @@ def probe_encoder(
         named (by contrast, from the box), linear_class, linear_box_acc50, linear_box_miou (from one patch).
     """
     clip.eval()
-    known, asked = SceneFeatures(clip, fit, encode), SceneFeatures(clip, test, encode)
+    known, asked = (scene_features(clip, scenes, encode) for scenes in (fit, test))
     mean, spread = known.centre.mean(0), known.centre.std(0)
     x, y = (F.pad((f.centre - mean) / spread, (0, 1), value=1.0) for f in (known, asked))
     targets = torch.cat([F.one_hot(known.classes, len(CLASSES)).float(), known.boxes], 1)
-    said = y @ torch.linalg.solve(x.T @ x + RIDGE * torch.eye(x.shape[1]), x.T @ targets)
-    pairs = zip(said[:, -4:].tolist(), asked.boxes.tolist(), strict=True)
+    predicted = y @ torch.linalg.solve(x.T @ x + RIDGE * torch.eye(x.shape[1]), x.T @ targets)
+    pairs = zip(predicted[:, -4:].tolist(), asked.boxes.tolist(), strict=True)
     overlaps = [iou(Box(*answered), Box(*true)) for answered, true in pairs]
     return {
         "named": _share((asked.named == asked.classes).tolist()),
-        "linear_class": _share((said[:, :-4].argmax(1) == asked.classes).tolist()),
+        "linear_class": _share((predicted[:, :-4].argmax(1) == asked.classes).tolist()),
         "linear_box_acc50": _share([overlap >= 0.5 for overlap in overlaps]),
         "linear_box_miou": sum(overlaps) / len(overlaps),
     }
@@ -102,7 +112,7 @@ def probe_lookup(
         prompt = embed_document(llm, doc, embedder)
         mask = torch.ones(prompt.shape[:2], dtype=torch.long)
         out = llm.generate(inputs_embeds=prompt, attention_mask=mask, max_new_tokens=32, do_sample=False)
-        box = codec.decode(decode([token for token in out[0].tolist() if token != END]), "bbox")
+        box = codec.decode(decode([token for token in out[0].tolist() if token != EOS]), "bbox")
         found.append(isinstance(box, Box) and iou(box, Box(*thing.box)) >= 0.5)
     return _share(found)
 

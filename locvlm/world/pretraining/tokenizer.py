@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from locvlm.world.backbones import NUM_PIECES
+from locvlm.world.backbones import BOS, EOS, NUM_PIECES, UNK
 
 LONGEST_LINE = 4192  # sentencepiece's own limit, in bytes
 
@@ -25,9 +25,9 @@ def train_tokenizer(lines: Iterable[str], path: Path, *, num_pieces: int = NUM_P
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True,
-            unk_id=0,
-            bos_id=1,
-            eos_id=2,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
             pad_id=-1,
             num_threads=1,
             minloglevel=2,

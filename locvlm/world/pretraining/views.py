@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from locvlm.world.backbones import CAPTIONS, VISION, VOCAB
+from locvlm.world.backbones import BOS, CAPTIONS, VISION, VOCAB
 from locvlm.world.captions import Thing, caption, phrase, plain_caption, rich_caption, things_of
 from locvlm.world.scenes import make_scene
 from locvlm.world.write import stream_seed
@@ -53,7 +53,7 @@ def make_pretraining_scenes(count: int, seed: int, workers: int) -> list[StoredS
         )
 
 
-def _swapped(things: Sequence[Thing]) -> tuple[Thing, ...]:
+def _mirrored(things: Sequence[Thing]) -> tuple[Thing, ...]:
     """The same things in a mirror."""
     return tuple(replace(t, box=(1 - t.box[2], t.box[1], 1 - t.box[0], t.box[3])) for t in things)
 
@@ -74,7 +74,7 @@ def crop_things(things: Sequence[Thing], window: tuple[float, float, float]) -> 
     return tuple(kept)
 
 
-def moved(thing: Thing, rng: random.Random) -> Thing:
+def with_one_edge_moved(thing: Thing, rng: random.Random) -> Thing:
     """The thing with one of its four edges elsewhere, by about the width of a patch or two."""
     edge, step = rng.randrange(4), rng.uniform(0.08, 0.25)
     box = list(thing.box)
@@ -129,7 +129,7 @@ class Views:
         if self._rng.random() < CROPS:
             pixels, things = self._crop(scene)
         if self._rng.random() < 0.5:
-            return pixels.flip(1), _swapped(things)
+            return pixels.flip(1), _mirrored(things)
         return pixels, things
 
     def _crop(self, scene: StoredScene) -> tuple[torch.Tensor, Sequence[Thing]]:
@@ -167,7 +167,7 @@ class Views:
                 boxes.append(thing.box)
                 is_placed, wording = not plain and rng.random() < 0.7, rng.random()
                 phrases.append(phrase(thing, random.Random(wording), placed=is_placed))
-                elsewhere = moved(thing, rng)
+                elsewhere = with_one_edge_moved(thing, rng)
                 near_misses.append(phrase(elsewhere, random.Random(wording), placed=is_placed))
         said, missed = caption_tokens(phrases + near_misses, self._encode).chunk(2)
         return ClipBatch(
@@ -182,6 +182,6 @@ class Views:
 
 def caption_tokens(texts: Sequence[str], encode: Callable[[str], list[int]]) -> torch.Tensor:
     """(N, longest) ids: begin, text, end (the highest id), zeros; a text that is too long is cut."""
-    rows = [[1, *encode(text)[: CAPTIONS.context - 2], VOCAB - 1] for text in texts]
+    rows = [[BOS, *encode(text)[: CAPTIONS.context - 2], VOCAB - 1] for text in texts]
     longest = max(map(len, rows))
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows])

@@ -1,31 +1,20 @@
+import runpy
+
 import pytest
 import sentencepiece
 
-from locvlm.data.prompt import FORMATS
-from locvlm.objectives import locpred, negpred, revloc
 from locvlm.world import backbones
+from locvlm.world.pretraining import views
 from locvlm.world.pretraining.documents import Writer
 from locvlm.world.pretraining.layout_tokens import LayoutEmbedder
-from locvlm.world.pretraining.text import Dialogue
 
-VICUNA = FORMATS["vicuna_v1"]
 PIECES = backbones.WEIGHTS / backbones.TOKENIZER_FILE
 
 
 @pytest.fixture(scope="session")
-def talk():
-    """The objectives' own wording."""
-    return Dialogue(
-        frame=VICUNA.first + "{question}" + VICUNA.ask + VICUNA.answer,
-        later=VICUNA.later + "{question}" + VICUNA.ask + VICUNA.answer,
-        end=VICUNA.end,
-        where=locpred.PROMPTS,
-        located=locpred.ANSWER,
-        absent=negpred.ABSENT_ANSWER,
-        what=revloc.PROMPTS,
-        found=revloc.ANSWER,
-        representation="(x1,y1,x2,y2) bbox",
-    )
+def talk(repo_root):
+    """The objectives' own wording, as the backbones are pretrained on it."""
+    return runpy.run_path(str(repo_root / "scripts" / "pretrain_world_backbones.py"))["TALK"]
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +35,8 @@ def writer(encode, talk):
 @pytest.fixture(scope="session")
 def embedder(encode):
     return LayoutEmbedder(encode, backbones.LANGUAGE.width)
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    return [views.store_scene(index, seed=0) for index in range(8)]

@@ -23,7 +23,7 @@ def embedding():
 def exact(monkeypatch):
     """No noise, no lengths."""
     monkeypatch.setattr(layout_tokens, "BOX_NOISE", 0.0)
-    monkeypatch.setattr(layout_tokens, "LONGEST", 1.0)
+    monkeypatch.setattr(layout_tokens, "MAX_LENGTH_RATIO", 1.0)
 
 
 def test_every_word_that_a_token_may_say_is_in_the_tokenizer(encode):
@@ -82,7 +82,11 @@ def test_near_boxes_have_near_codes(embedder, embedding, exact):
 
 def test_vectors_come_in_all_lengths_up_to_the_longest(embedder, embedding):
     lengths = embedder(embedding, [LayoutToken("mug", "", MUG.box, (0.5, 0.5))] * 400).norm(dim=1)
-    assert 0.8 * layout_tokens.LONGEST < lengths.max() / lengths.min() < 1.3 * layout_tokens.LONGEST
+    assert (
+        0.8 * layout_tokens.MAX_LENGTH_RATIO
+        < lengths.max() / lengths.min()
+        < 1.3 * layout_tokens.MAX_LENGTH_RATIO
+    )
 
 
 def test_gradients_reach_the_words(embedder, embedding, encode):

@@ -3,6 +3,8 @@ import re
 
 import pytest
 
+from locvlm.coords.ivb import IVB
+from locvlm.geometry import Box
 from locvlm.world.pretraining.text import Dialogue, bins, document, random_things, tokenizer_lines, write_box
 from locvlm.world.shapes import CLASSES
 
@@ -67,7 +69,10 @@ def test_sums_are_right():
 
 
 def test_boxes_are_written_as_ivb_writes_them():
-    assert write_box((4, 52, 13, 63)) == "(4, 52, 13, 63)"
+    codec = IVB(num_bins=96)
+    for seed in range(100):
+        for thing in random_things(random.Random(seed)):
+            assert write_box(bins(thing, 96)) == codec.encode(Box(*thing.box))
 
 
 def test_text_is_seeded_and_names_every_class():
