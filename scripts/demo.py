@@ -74,10 +74,10 @@ def prepare(out: Path, size: Size, *, codec: str, seed: int) -> tuple[Phase, Pha
         {
             "instances": notes / f"instances_{split}.json",
             "out": data / f"localize_{split}.jsonl",
-            "negatives-per-image": 3,
+            "negatives-per-image": absent,
             "seed": seed,
         }
-        for split in ("train", "val")
+        for split, absent in (("train", 2), ("val", 4))
     ]
     spatial = {"instances": notes / "instances_val.json", "out": data, "seed": seed}
     return (
