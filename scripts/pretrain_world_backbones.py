@@ -12,8 +12,8 @@ The weights in locvlm/world/weights were made so, on two cores in one and a half
         --patch-steps 800 --seed 2 --patch-rate 0.5
     python scripts/pretrain_world_backbones.py --out DIR --parts llm --llm-steps 4500 --compile
 
-clip 32 minutes, patches 12 (before near misses were part of it), 10 and 11, llm 28. `--parts probe` alone says
-what weights that stand can do.
+clip 32 minutes, patches 12 (before near misses were part of it), 10 and 11, llm 28. `--parts probe` alone
+says what weights that stand can do.
 
 The scenes come from a random stream of their own, of which no world holds one. Parts can be made alone with
 --parts; each needs the tokenizer that stands in --out. They load torch themselves, so that --help answers at
