@@ -140,8 +140,8 @@ def _sample_size(
     return math.ceil(across * grow * scene[0]), math.ceil(down * grow * scene[1])
 
 
-def _overlap_share(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
-    """Shared area over the smaller area, of two pixel boxes."""
+def overlap_share(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Shared area over the smaller area, of two boxes x1, y1, x2, y2 in one frame."""
     across = min(a[2], b[2]) - max(a[0], b[0])
     down = min(a[3], b[3]) - max(a[1], b[1])
     if across <= 0 or down <= 0:
@@ -175,7 +175,7 @@ def _free_place(
         x = int(rng.integers(0, size[0] - sprite.size[0] + 1))
         y = int(rng.integers(0, size[1] - sprite.size[1] + 1))
         new = _Placed(sprite, (x, y))
-        if all(_overlap_share(new.box, old.box) < 0.03 for old in placed):
+        if all(overlap_share(new.box, old.box) < 0.03 for old in placed):
             return new
     return None
 
@@ -192,7 +192,7 @@ def _covering_place(
         if not (0 <= x <= size[0] - sprite.size[0] and 0 <= y <= size[1] - sprite.size[1]):
             continue
         new = _Placed(sprite, (x, y))
-        if any(old is not target and _overlap_share(new.box, old.box) >= 0.03 for old in placed):
+        if any(old is not target and overlap_share(new.box, old.box) >= 0.03 for old in placed):
             continue
         whole = target.full_mask(size)
         hidden = (whole & new.full_mask(size)).sum() / whole.sum()

@@ -25,6 +25,7 @@ from locvlm.world.pretraining.text import (
     where_is,
     write_box,
 )
+from locvlm.world.scenes import overlap_share
 from locvlm.world.shapes import CLASSES
 
 Encode = Callable[[str], list[int]]
@@ -143,12 +144,12 @@ class Writer:
     ) -> tuple[Document, Thing]:
         """A layout of `count` things, the question where one of them is, unanswered, and that one."""
         doc = Document()
-        things = apart(rng, (count,)) if layout == "grid" else random_things(rng, (count,))
         doc.write(self._encode(self._opening), PROMPT)
         if layout == "grid":
-            doc.show(grid_tokens(things, rng.choice(list(BACKDROPS)), rng))
+            things, _ = self._show_grid(doc, rng, (count,))
             said = "\n"
         else:
+            things = random_things(rng, (count,))
             said = listing(rng, things, self._size) + "\n"
         thing = rng.choice(things)
         question, _ = where_is(rng, thing, self._size, self._talk)
@@ -166,24 +167,24 @@ class Writer:
             doc.write(self._encode(self._place(thing) if rng.random() < 0.75 else thing.category), ANSWER)
         return doc
 
-    def _show_set(self, doc: Document, things: Sequence[Thing], rng: random.Random) -> None:
+    def _show_set(self, doc: Document, rng: random.Random, counts: tuple[int, ...]) -> list[Thing]:
         """Each thing once or several times, in any order, and a line's end."""
+        things = random_things(rng, counts)
         tokens = [thing_token(t, rng, mistaken=0.05) for t in things for _ in range(rng.choice((1, 1, 2, 4)))]
         rng.shuffle(tokens)
         doc.show(tokens)
         doc.write(self._continued("\n"), PROMPT)
+        return things
 
     def _sets(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
-        doc, things = Document(), random_things(rng, counts)
-        self._show_set(doc, things, rng)
-        self._tell(doc, things, rng)
+        doc = Document()
+        self._tell(doc, self._show_set(doc, rng, counts), rng)
         return doc
 
     def _set_dialogue(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
-        doc, things = Document(), random_things(rng, counts)
+        doc = Document()
         doc.write(self._encode(self._opening), PROMPT)
-        self._show_set(doc, things, rng)
-        self._discuss(doc, things, rng)
+        self._discuss(doc, self._show_set(doc, rng, counts), rng)
         return doc
 
     def _show_grid(
@@ -224,10 +225,8 @@ class Writer:
         """Short lists, each said again in another order."""
         doc = Document()
         for _ in range(3):
-            things, form = (
-                random_things(rng, counts),
-                rng.choice(("{name} {loc}", "{loc} {name}", "{name} at {loc}")),
-            )
+            things = random_things(rng, counts)
+            form = rng.choice(("{name} {loc}", "{loc} {name}", "{name} at {loc}"))
             between = rng.choice((", ", "; ", "\n"))
             for order, weight in ((things, PROMPT), (rng.sample(things, len(things)), ANSWER)):
                 said = [form.format(name=t.category, loc=self._place(t)) for t in order]
@@ -299,16 +298,9 @@ def apart(rng: random.Random, counts: tuple[int, ...]) -> list[Thing]:
     for _ in range(20):
         things = random_things(rng, counts)
         pairs = [(a, b) for k, a in enumerate(things) for b in things[k + 1 :]]
-        if all(_shared(a, b) <= OVERLAP for a, b in pairs):
+        if all(overlap_share(a.box, b.box) <= OVERLAP for a, b in pairs):
             return things
     return things[:1]
-
-
-def _shared(a: Thing, b: Thing) -> float:
-    """Shared area over the smaller area."""
-    across = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
-    down = min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
-    return max(0.0, across) * max(0.0, down) / min(a.side, b.side) ** 2
 
 
 def absent_classes(rng: random.Random, things: Sequence[Thing], count: int) -> list[str]:

@@ -8,6 +8,7 @@ from locvlm.world.backbones import VISION
 from locvlm.world.pretraining import documents, layout_tokens
 from locvlm.world.pretraining.documents import ANSWER, DECISION, SLOT, absent_classes, apart, mixture
 from locvlm.world.pretraining.layout_tokens import thing_token
+from locvlm.world.scenes import overlap_share
 from locvlm.world.shapes import CLASSES
 
 
@@ -115,7 +116,7 @@ def test_no_thing_of_a_grid_hides_another():
     for seed in range(100):
         things = apart(random.Random(seed), (4,))
         pairs = [(a, b) for k, a in enumerate(things) for b in things[k + 1 :]]
-        assert all(documents._shared(a, b) <= documents.OVERLAP for a, b in pairs)
+        assert all(overlap_share(a.box, b.box) <= documents.OVERLAP for a, b in pairs)
 
 
 def test_absent_classes_are_absent():
