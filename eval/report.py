@@ -9,7 +9,7 @@ RUN/report.html and RUN/scores.json; prints the table.
 import argparse
 from pathlib import Path
 
-from locvlm.evals.page import render_page
+from locvlm.evals.pages.report import render_page
 from locvlm.evals.report import collect, flat_scores, terminal_table
 from locvlm.evals.task import load_tasks
 from locvlm.io import atomic_writer, write_json

@@ -311,8 +311,8 @@ class CutPolicy:
     negative  like clip, but a box of which nothing is visible is reported as absent instead of dropped.
     """
 
-    min_visible_fraction: float = 0.5
-    on_cut: OnCut = "clip"
+    min_visible_fraction: float = 0.5  # of a box's area, within the canvas
+    on_cut: OnCut = "clip"  # keep what is visible; keep whole boxes only; or call what is cut away absent
 
     def __post_init__(self) -> None:
         if not 0 < self.min_visible_fraction <= 1:

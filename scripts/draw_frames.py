@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from locvlm.annotations.coco import read_instances
-from locvlm.evals.frames import render_frames_page
+from locvlm.evals.pages.frames import render_frames_page
 from locvlm.geometry import FrameMode
 from locvlm.io import Ledger, atomic_writer
 from locvlm.log import setup_logging

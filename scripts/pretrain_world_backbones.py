@@ -39,6 +39,7 @@ from locvlm.world.pretraining.text import Dialogue, tokenizer_lines
 
 if TYPE_CHECKING:
     from locvlm.world.pretraining.documents import Writer
+    from locvlm.world.pretraining.loop import PretrainRun
     from locvlm.world.pretraining.views import StoredScene, Views
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--clip-batch", type=int, default=64, help="scenes a step")
     parser.add_argument("--llm-steps", type=int, default=5000)
+    parser.add_argument("--llm-rate", type=float, default=1.0, help="as --patch-rate, of `llm_more`")
     parser.add_argument("--llm-batch", type=int, default=24, help="rows a step")
     parser.add_argument(
         "--compile",
@@ -144,21 +146,24 @@ def contrast(
 
     from locvlm.world import backbones
     from locvlm.world.pretraining.clip import train_clip
-    from locvlm.world.pretraining.loop import PretrainRun
     from locvlm.world.pretraining.views import Views
 
     views = Views(pretraining_scenes(args.scenes, args.seed, args.workers), encoder_of(args), seed)
     torch.manual_seed(args.seed)
     model = backbones.build_clip()
     start(model, views)
-    usual = PretrainRun(steps=steps, batch=args.clip_batch)
-    run = dataclasses.replace(
-        usual,
-        learning_rate=rate * usual.learning_rate,
-        muon_learning_rate=rate * usual.muon_learning_rate,
-    )
+    run = run_of(steps, args.clip_batch, rate)
     path = args.out / backbones.CLIP_FILE
     train_clip(model, views, run, lambda: save_weights(model, path), by_patch=by_patch)
+
+
+def run_of(steps: int, batch: int, rate: float, **settings: float) -> "PretrainRun":
+    """A run whose learning rates are `rate` of the usual."""
+    from locvlm.world.pretraining.loop import PretrainRun
+
+    usual = PretrainRun(steps=steps, batch=batch, **settings)
+    rates = (usual.learning_rate, usual.muon_learning_rate)
+    return dataclasses.replace(usual, learning_rate=rate * rates[0], muon_learning_rate=rate * rates[1])
 
 
 def save_weights(model: Any, path: Path) -> None:
@@ -170,32 +175,39 @@ def save_weights(model: Any, path: Path) -> None:
 
 def writer_of(args: argparse.Namespace) -> "Writer":
     """Of the language model's documents, in the tokenizer's ids."""
-    from locvlm.world import backbones
     from locvlm.world.pretraining.documents import Writer
     from locvlm.world.pretraining.llm import ROW_TOKENS
 
-    return Writer(encoder_of(args), TALK, size=backbones.VISION.canvas, longest=ROW_TOKENS)
+    return Writer(encoder_of(args), TALK, longest=ROW_TOKENS)
 
 
-def make_llm(args: argparse.Namespace) -> None:
-    """Next-token training on text and layouts, from easy to hard."""
+def make_llm(args: argparse.Namespace, *, goes_on: bool = False) -> None:
+    """Next-token training on text and layouts, from easy to hard.
+
+    With `goes_on`, from the language model that stands, and hard from the start.
+    """
     import torch
 
     from locvlm.world import backbones
     from locvlm.world.pretraining.layout_tokens import LayoutEmbedder
     from locvlm.world.pretraining.llm import train_llm
-    from locvlm.world.pretraining.loop import PretrainRun
 
     torch.manual_seed(args.seed)
     model, writer = backbones.build_llm(), writer_of(args)
+    path = args.out / backbones.LLM_FILE
+    if goes_on:
+        model.load_state_dict(backbones.load_weights(path))
     embedder = LayoutEmbedder(encoder_of(args), backbones.LANGUAGE.width)
     rng = random.Random(f"documents/{args.seed}")
-    run = PretrainRun(steps=args.llm_steps, batch=args.llm_batch, learning_rate=2.5e-3)
-    path = args.out / backbones.LLM_FILE
+    run = run_of(args.llm_steps, args.llm_batch, args.llm_rate, learning_rate=2.5e-3)
     if args.compile:
         model.forward = torch.compile(model.forward, dynamic=False)
     train_llm(
-        model, functools.partial(writer.write, rng), embedder, run, save=lambda: save_weights(model, path)
+        model,
+        lambda progress: writer.write(rng, 1.0 if goes_on else progress),
+        embedder,
+        run,
+        save=lambda: save_weights(model, path),
     )
 
 
@@ -247,6 +259,7 @@ def main() -> None:
         "clip": make_clip,
         "patches": make_clip_patches,
         "llm": make_llm,
+        "llm_more": functools.partial(make_llm, goes_on=True),
         "probe": probe,
     }
     parts = args.parts.split(",")

@@ -67,17 +67,19 @@ def small_evaluation_of(
     cfg: EvaluationConfig, tokenizer: "PreTrainedTokenizerBase", run: RunFolder
 ) -> "PeriodicEvaluation":
     """Asks the first questions of some tasks every so many steps, and keeps the best weights as RUN/best."""
-    from locvlm.evals.predict import AskOptions, small_evaluation
+    from locvlm.evals.predict import AskOptions, SmallEvaluation
     from locvlm.evals.task import load_tasks
     from locvlm.training.evaluation import PeriodicEvaluation
 
-    tasks = load_tasks(TASKS, cfg.tasks)
-    data_root, options = Path(cfg.data_root), AskOptions(image_root=Path(cfg.image_root))
+    scores = SmallEvaluation(
+        load_tasks(TASKS, cfg.tasks),
+        data_root=Path(cfg.data_root),
+        options=AskOptions(image_root=Path(cfg.image_root)),
+        num_questions=cfg.num_questions,
+    )
 
     def evaluate(model: "LocVLM", step: int) -> dict[str, float]:
-        return small_evaluation(
-            model, tokenizer, tasks, data_root=data_root, options=options, num_questions=cfg.num_questions
-        )
+        return scores(model, tokenizer)
 
     return PeriodicEvaluation(cfg, evaluate, run=run.path, metrics=run.metrics.write)
 

@@ -289,35 +289,57 @@ def overlap_fraction(record: Record, box_px: Box | None) -> float:
     return max((part.area / box_px.area for part in shared if part is not None), default=0.0)
 
 
-def small_evaluation(
-    model: Any,
-    tokenizer: Any,
-    tasks: Sequence[Task],
-    *,
-    data_root: Path,
-    options: AskOptions,
-    num_questions: int,
-) -> dict[str, float]:
+class SmallEvaluation:
     """Flat scores (`locpred_acc50`, `absent_acc` ...) on the first questions of each task; for use in
     training.
 
-    Nothing is written, and the model is left in the mode it was in.
+    Args:
+        data_root: folder of the record files that the tasks name.
+
+    Raises:
+        ValueError: before anything is trained, if a record file has nothing to ask or an image is missing.
     """
-    was_training = model.training
-    model.eval()
-    answerer = answerer_of(model, tokenizer)
-    scores: dict[str, Any] = {}
-    answered: dict[str, list[Prediction]] = {}
-    try:
+
+    def __init__(
+        self, tasks: Sequence[Task], *, data_root: Path, options: AskOptions, num_questions: int
+    ) -> None:
+        self._tasks, self._options = tasks, options
+        self._questions: dict[str, list[Question]] = {}  # predictions name -> what is asked
         for task in tasks:
-            name = task.predictions_name
-            if name not in answered:
-                records = data_root / task.data.file
-                questions = read_questions(records, task, images=options.images, seed=options.seed)
-                asked = ask(answerer, task, questions[:num_questions], options)
-                answered[name] = list(chain.from_iterable(asked))
-            rows = [judge(p, parse=task.parse, contract=answerer.contract) for p in answered[name]]
+            records = data_root / task.data.file
+            questions = read_questions(records, task, images=options.images, seed=options.seed)
+            self._questions[task.predictions_name] = questions[:num_questions]
+        for questions in self._questions.values():
+            _require_images(questions, options.image_root)
+
+    def __call__(self, model: Any, tokenizer: Any) -> dict[str, float]:
+        """The scores of a model, which is left in the mode it was in. Nothing is written."""
+        was_training = model.training
+        model.eval()
+        answerer = answerer_of(model, tokenizer)
+        try:
+            answered = {
+                task.predictions_name: list(
+                    chain.from_iterable(
+                        ask(answerer, task, self._questions[task.predictions_name], self._options)
+                    )
+                )
+                for task in {task.predictions_name: task for task in self._tasks}.values()
+            }
+        finally:
+            model.train(was_training)
+        scores = {}
+        for task in self._tasks:
+            predictions = answered[task.predictions_name]
+            rows = [judge(p, parse=task.parse, contract=answerer.contract) for p in predictions]
             scores[task.name] = score_rows(task, rows)
-    finally:
-        model.train(was_training)
-    return flatten(scores)
+        return flatten(scores)
+
+
+def _require_images(questions: Sequence[Question], image_root: Path) -> None:
+    for question in questions:
+        if question.shown is not None and not resolve_inside(image_root, question.shown).is_file():
+            raise ValueError(
+                f"no image {question.shown!r} in {image_root}, about which record {question.record.id!r} "
+                f"asks; give the folder of the images"
+            )

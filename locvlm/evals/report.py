@@ -1,7 +1,7 @@
 """A run folder -> what its report shows: scores of every checkpoint, curves, timings, chosen scenes and
 failures.
 
-`locvlm/evals/page.py` writes it as one HTML page; `flat_scores` is the same in numbers, for programs.
+`locvlm/evals/pages/report.py` writes it as one HTML page; `flat_scores` is the same in numbers, for programs.
 """
 
 import random

@@ -22,6 +22,7 @@ from locvlm.config import convert
 from locvlm.data.mixture import Source
 from locvlm.data.packing import PackingConfig
 from locvlm.dist import expected_world_size, is_main, prepare_deepspeed_cpu, require_joined
+from locvlm.geometry import CutPolicy
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -72,6 +73,7 @@ class DataConfig:
     conversations_per_step: int  # over all ranks and accumulation passes: the paper's batch size
     conversation: Literal["plain", "vicuna_v1", "llama2"]
     flip_probability: float = 0.0  # of mirroring an image, its boxes and its left/right words
+    cut: CutPolicy = field(default_factory=CutPolicy)  # of boxes, by coords.frame crop
     max_dropped_fraction: float = 0.001  # of the conversations, before the run stops
     num_workers: int = 2  # processes that prepare steps ahead
     seed: int = 0  # of order, wording and flips

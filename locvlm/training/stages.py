@@ -208,7 +208,7 @@ def open_steps(
     builder = StepBuilder(
         mixture=mixture,
         datasets=datasets,
-        render=Renderer(model.contract, seed=data.seed, flip_probability=data.flip_probability),
+        render=Renderer(model.contract, data),
         open_pixels=PixelOpener(model.contract, model.spec),
         tokenizer=tokenizer,
         conversation=data.conversation,
@@ -236,12 +236,12 @@ class Renderer:
     """Record -> text, mirrored or not; the same for the same (record, epoch) whenever it is asked for."""
 
     contract: CoordinateContract
-    seed: int
-    flip_probability: float
+    data: DataConfig
 
     def __call__(self, record: Record, epoch: int) -> Sample:
-        flip = random.Random(f"{self.seed}/{epoch}/{record.id}/flip").random() < self.flip_probability
-        return render_record(record, self.contract, seed=self.seed, epoch=epoch, flip=flip)
+        seed, contract = self.data.seed, self.contract
+        flip = random.Random(f"{seed}/{epoch}/{record.id}/flip").random() < self.data.flip_probability
+        return render_record(record, contract, seed=seed, epoch=epoch, flip=flip, cut_policy=self.data.cut)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.evals.page import count_scenes, render_page
+from locvlm.evals.pages.report import count_scenes, render_page
 from locvlm.evals.report import (
     FIGURES,
     choose_failures,

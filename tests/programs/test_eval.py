@@ -15,7 +15,7 @@ from locvlm.data.image import load_image
 from locvlm.data.prompt import render_question
 from locvlm.data.tokenize import tokenize_prompts
 from locvlm.evals.answer import fingerprint, load_answerer
-from locvlm.evals.predict import AskOptions, small_evaluation
+from locvlm.evals.predict import AskOptions, SmallEvaluation
 from locvlm.evals.task import load_tasks
 from locvlm.io import read_json, read_jsonl
 from locvlm.model.generate import answer_one
@@ -148,16 +148,13 @@ def test_a_small_evaluation_leaves_the_model_as_it_was(tiny_world, tmp_path, rep
         values["data"]["file"] = tiny_world.records.name
         (tasks / f"{name}.yaml").write_text(yaml.safe_dump(values))
     answerer.model.train()
-    scores = small_evaluation(
-        answerer.model,
-        answerer.tokenizer,
-        load_tasks(tasks, ("*",)),
-        data_root=tiny_world.root,
-        options=AskOptions(image_root=tiny_world.images),
-        num_questions=5,
-    )
+    tasks, settings = load_tasks(tasks, ("*",)), {"data_root": tiny_world.root, "num_questions": 5}
+    evaluation = SmallEvaluation(tasks, options=AskOptions(image_root=tiny_world.images), **settings)
+    scores = evaluation(answerer.model, answerer.tokenizer)
     assert {"locpred_acc50", "locpred_miou", "present_acc", "parse_failures"} <= set(scores)
     assert answerer.model.training
+    with pytest.raises(ValueError, match=r"no image .* give the folder of the images"):
+        SmallEvaluation(tasks, options=AskOptions(image_root=tmp_path), **settings)
 
 
 def test_a_folder_that_is_no_checkpoint_and_an_unknown_mode_are_errors(program, tiny_world, tmp_path, capsys):

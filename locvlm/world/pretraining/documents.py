@@ -13,22 +13,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from locvlm.world.backbones import BOS, EOS, UNK
+from locvlm.coords.codec import build_codec
+from locvlm.world.backbones import BOS, EOS, UNK, VISION
 from locvlm.world.captions import BACKDROPS, Thing, caption
 from locvlm.world.pretraining.layout_tokens import LayoutToken, grid_tokens, thing_token
 from locvlm.world.pretraining.text import (
     Dialogue,
-    bins,
+    Write,
     document,
     listing,
     random_things,
     where_is,
-    write_box,
+    written_by,
 )
 from locvlm.world.scenes import overlap_share
 from locvlm.world.shapes import CLASSES
 
 Encode = Callable[[str], list[int]]
+Exchange = tuple[str, list[tuple[str, float]]]  # a question, and its answer in parts with their weights
 SLOT = UNK  # the id where a layout token stands
 PROMPT, ANSWER, DECISION = (
     0.2,
@@ -62,6 +64,22 @@ LATER = {
 }
 TURN = (0.12, 0.37)  # shares of the training between which the first mixture becomes the second
 
+# A document keeps to one notation. The text that people write holds numbers of every kind; a model that knew
+# one notation alone would make the others look worse than they are.
+NOTATIONS = {"ivb": 2, "nfp": 1, "diga": 1}
+
+# Which side of one thing is another: an axis, or None for the one on which they lie further apart.
+SIDES: dict[str, int | None] = {
+    "On which side of the {reference} is the {asked}?": None,
+    "Which side of the {reference} is the {asked} on?": None,
+    "How does the {asked} lie to the {reference}?": None,
+    "Is the {asked} to the left or to the right of the {reference}?": 0,
+    "Is the {asked} above or below the {reference}?": 1,
+}
+SIDE_WORDS = (("to the left of", "to the right of"), ("above", "below"))  # by axis
+CLEARLY = 0.1  # of the canvas: centres nearer than that are not asked about
+ASKS_SIDES = 0.5  # share of dialogues about several things that ask it
+
 
 def mixture(progress: float) -> dict[str, float]:
     """Shares of the kinds when `progress` of the training is done."""
@@ -93,21 +111,31 @@ class Document:
         self.write([SLOT] * len(tokens), 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a document is drawn from."""
+
+    rng: random.Random
+    counts: tuple[int, ...]  # how many things a layout may hold
+    place: Write
+
+
 class Writer:
     """Writes documents.
 
     Args:
         encode: text -> ids of the tokenizer, as sentencepiece gives them.
         talk: wording of questions and answers.
-        size: steps that coordinates count in over the canvas.
         longest: a dialogue asks no further question beyond so many tokens.
     """
 
-    def __init__(self, encode: Encode, talk: Dialogue, *, size: int, longest: int) -> None:
-        self._encode, self._talk, self._size, self._longest = encode, talk, size, longest
+    def __init__(self, encode: Encode, talk: Dialogue, *, longest: int) -> None:
+        self._encode, self._talk, self._longest = encode, talk, longest
+        canvas, patch = VISION.canvas, VISION.spec.patch
+        self._places = [written_by(build_codec(name, canvas=canvas, patch=patch)) for name in NOTATIONS]
         self._opening, rest = talk.frame.split("{question}")
         self._ask = rest.rstrip()  # between question and answer
-        self._kinds: dict[str, Callable[[random.Random, tuple[int, ...]], Document]] = {
+        self._kinds: dict[str, Callable[[Draft], Document]] = {
             "singles": self._singles,
             "sets": self._sets,
             "set_dialogue": self._set_dialogue,
@@ -123,7 +151,12 @@ class Writer:
         """The next document when `progress` of the training is done."""
         shares = mixture(progress)
         (kind,) = rng.choices(list(shares), list(shares.values()))
-        return self._kinds[kind](rng, num_things(progress))
+        return self.write_kind(kind, rng, num_things(progress))
+
+    def write_kind(self, kind: str, rng: random.Random, counts: tuple[int, ...]) -> Document:
+        """A document of one of the kinds, about layouts of `counts` things."""
+        (place,) = rng.choices(self._places, list(NOTATIONS.values()))
+        return self._kinds[kind](Draft(rng, counts, place))
 
     def _continued(self, text: str) -> list[int]:
         """Ids of text that goes on after an image or a line's end.
@@ -136,35 +169,34 @@ class Writer:
         assert ids[: len(space_and_line_end)] == space_and_line_end
         return ids[len(space_and_line_end) :]
 
-    def _place(self, thing: Thing) -> str:
-        return write_box(bins(thing, self._size))
-
     def lookup(
         self, rng: random.Random, count: int, *, layout: Literal["list", "grid"]
     ) -> tuple[Document, Thing]:
-        """A layout of `count` things, the question where one of them is, unanswered, and that one."""
-        doc = Document()
+        """A layout of `count` things, the question where one of them is, unanswered, and that one.
+
+        In a list, places are written as IVB.
+        """
+        doc, place = Document(), self._places[list(NOTATIONS).index("ivb")]
         doc.write(self._encode(self._opening), PROMPT)
         if layout == "grid":
             things, _ = self._show_grid(doc, rng, (count,))
             said = "\n"
         else:
             things = random_things(rng, (count,))
-            said = listing(rng, things, self._size) + "\n"
+            said = listing(rng, things, place) + "\n"
         thing = rng.choice(things)
-        question, _ = where_is(rng, thing, self._size, self._talk)
+        question, _ = where_is(rng, thing, place, self._talk)
         doc.write(self._continued(said + question + self._ask), PROMPT)
         return doc, thing
 
     # ---- layouts
 
-    def _singles(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
-        del counts
-        doc = Document()
+    def _singles(self, draft: Draft) -> Document:
+        doc, rng = Document(), draft.rng
         for _ in range(rng.choice((4, 8, 12))):
             (thing,) = random_things(rng, (1,))
             doc.show([thing_token(thing, rng, mistaken=0)])
-            doc.write(self._encode(self._place(thing) if rng.random() < 0.75 else thing.category), ANSWER)
+            doc.write(self._encode(draft.place(thing) if rng.random() < 0.75 else thing.category), ANSWER)
         return doc
 
     def _show_set(self, doc: Document, rng: random.Random, counts: tuple[int, ...]) -> list[Thing]:
@@ -176,15 +208,15 @@ class Writer:
         doc.write(self._continued("\n"), PROMPT)
         return things
 
-    def _sets(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+    def _sets(self, draft: Draft) -> Document:
         doc = Document()
-        self._tell(doc, self._show_set(doc, rng, counts), rng)
+        self._tell(doc, self._show_set(doc, draft.rng, draft.counts), draft)
         return doc
 
-    def _set_dialogue(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+    def _set_dialogue(self, draft: Draft) -> Document:
         doc = Document()
         doc.write(self._encode(self._opening), PROMPT)
-        self._discuss(doc, self._show_set(doc, rng, counts), rng)
+        self._discuss(doc, self._show_set(doc, draft.rng, draft.counts), draft)
         return doc
 
     def _show_grid(
@@ -194,54 +226,56 @@ class Writer:
         doc.show(grid_tokens(things, background, rng))
         return things, background
 
-    def _grids(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+    def _grids(self, draft: Draft) -> Document:
         doc = Document()
-        if rng.random() < 0.5:
+        if draft.rng.random() < 0.5:
             doc.write(self._encode(self._opening), PROMPT)
-        things, _ = self._show_grid(doc, rng, counts)
+        things, _ = self._show_grid(doc, draft.rng, draft.counts)
         doc.write(self._continued("\n"), PROMPT)
-        self._tell(doc, things, rng)
+        self._tell(doc, things, draft)
         return doc
 
-    def _grid_dialogue(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+    def _grid_dialogue(self, draft: Draft) -> Document:
         """What stage 2 asks about an image."""
         doc = Document()
         doc.write(self._encode(self._opening), PROMPT)
-        things, _ = self._show_grid(doc, rng, counts)
+        things, _ = self._show_grid(doc, draft.rng, draft.counts)
         doc.write(self._continued("\n"), PROMPT)
-        self._discuss(doc, things, rng)
+        self._discuss(doc, things, draft)
         return doc
 
-    def _grid_captions(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
-        doc = Document()
-        things, background = self._show_grid(doc, rng, counts)
+    def _grid_captions(self, draft: Draft) -> Document:
+        doc, rng = Document(), draft.rng
+        things, background = self._show_grid(doc, rng, draft.counts)
         while len(doc.ids) < 0.7 * self._longest:
             doc.write(self._continued(caption(things, background, rng) + "\n"), ANSWER)
         return doc
 
     # ---- text
 
-    def _recall(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+    def _recall(self, draft: Draft) -> Document:
         """Short lists, each said again in another order."""
-        doc = Document()
+        doc, rng = Document(), draft.rng
         for _ in range(3):
-            things = random_things(rng, counts)
+            things = random_things(rng, draft.counts)
             form = rng.choice(("{name} {loc}", "{loc} {name}", "{name} at {loc}"))
             between = rng.choice((", ", "; ", "\n"))
             for order, weight in ((things, PROMPT), (rng.sample(things, len(things)), ANSWER)):
-                said = [form.format(name=t.category, loc=self._place(t)) for t in order]
+                said = [form.format(name=t.category, loc=draft.place(t)) for t in order]
                 doc.write(self._encode(between.join(said) + "\n"), weight)
         return doc
 
-    def _list_dialogue(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
-        doc, things = Document(), random_things(rng, counts)
-        doc.write(self._encode(self._opening + listing(rng, things, self._size) + "\n"), PROMPT)
-        self._discuss(doc, things, rng)
+    def _list_dialogue(self, draft: Draft) -> Document:
+        doc, things = Document(), random_things(draft.rng, draft.counts)
+        listed = listing(draft.rng, things, draft.place)
+        doc.write(self._encode(f"{self._opening}{listed}\n"), PROMPT)
+        self._discuss(doc, things, draft)
         return doc
 
-    def _text(self, rng: random.Random, counts: tuple[int, ...]) -> Document:
+    def _text(self, draft: Draft) -> Document:
         doc = Document()
-        parts = document(rng, self._size, self._talk, counts=counts).split(self._talk.end)
+        text = document(draft.rng, VISION.canvas, self._talk, write=draft.place, counts=draft.counts)
+        parts = text.split(self._talk.end)
         for part in parts[:-1]:
             doc.write([*self._encode(part), EOS], PROMPT)
         doc.write(self._encode(parts[-1]), PROMPT)
@@ -249,8 +283,9 @@ class Writer:
 
     # ---- what is said about a layout
 
-    def _tell(self, doc: Document, things: Sequence[Thing], rng: random.Random) -> None:
+    def _tell(self, doc: Document, things: Sequence[Thing], draft: Draft) -> None:
         """Places for names, names for places, and what is absent, each in a word or two."""
+        rng = draft.rng
         items = [(t.category, t) for t in things] + [
             (name, None) for name in absent_classes(rng, things, rng.choice((0, 1, 1, 2)))
         ]
@@ -258,39 +293,55 @@ class Writer:
         between = self._continued(rng.choice((", ", "; ", "\n")))
         for name, thing in items:
             if thing is not None and rng.random() < 0.35:
-                doc.write(self._encode(self._place(thing)), PROMPT)
+                doc.write(self._encode(draft.place(thing)), PROMPT)
                 doc.write(self._encode(name), ANSWER)
             else:
                 doc.write(self._encode(name), PROMPT)
                 doc.write(self._encode("at" if thing else "absent"), DECISION)
-                doc.write(self._encode(self._place(thing)) if thing else [], ANSWER)
+                doc.write(self._encode(draft.place(thing)) if thing else [], ANSWER)
             doc.write(between, PROMPT)
 
-    def _discuss(self, doc: Document, things: Sequence[Thing], rng: random.Random) -> None:
-        """The objectives' questions, each thing in one of them, so that no answer gives another away."""
-        asked: list[tuple[str, str, bool]] = []  # question, answer, whether its first token is a decision
-        talk = self._talk
-        for thing in things:
-            if rng.random() < 0.67:
-                asked.append((*where_is(rng, thing, self._size, talk), True))
-            else:
-                question = rng.choice(talk.what).format(loc=self._place(thing))
-                asked.append((question, talk.found.format(category=thing.category), False))
-        for name in absent_classes(rng, things, rng.choice((1, 2, 2, 3))):
-            question = rng.choice(talk.where).format(category=name, repr=talk.representation)
-            asked.append((question, talk.absent, True))
-        rng.shuffle(asked)
-        for number, (question, answer, is_decision) in enumerate(asked):
+    def _discuss(self, doc: Document, things: Sequence[Thing], draft: Draft) -> None:
+        """The objectives' questions, each thing in one of them, so that no answer gives another away; and
+        which side of one thing another is.
+        """
+        asked = self._about_each(things, draft)
+        if len(things) > 1 and draft.rng.random() < ASKS_SIDES:
+            asked += which_side(draft.rng, things)
+        draft.rng.shuffle(asked)
+        for number, (question, answer) in enumerate(asked):
             if len(doc.ids) > self._longest:
                 break
             if number == 0:
                 prompt = self._continued(question + self._ask)
             else:
-                prompt = self._encode(talk.later.split("{question}")[0] + question + self._ask)
+                prompt = self._encode(self._talk.later.split("{question}")[0] + question + self._ask)
             doc.write(prompt, PROMPT)
-            first, *rest = self._encode(answer)
-            doc.write([first], DECISION if is_decision else ANSWER)
-            doc.write([*rest, EOS], ANSWER)
+            for text, weight in answer:
+                doc.write(self._encode(text), weight)
+            doc.write([EOS], ANSWER)
+
+    def _about_each(self, things: Sequence[Thing], draft: Draft) -> list[Exchange]:
+        """Every thing in one question, and some that are absent."""
+        rng, talk = draft.rng, self._talk
+        asked: list[Exchange] = []
+        for thing in things:
+            if rng.random() < 0.67:
+                question, answer = where_is(rng, thing, draft.place, talk)
+                asked.append((question, self._decided(answer)))
+            else:
+                question = rng.choice(talk.what).format(loc=draft.place(thing))
+                asked.append((question, [(talk.found.format(category=thing.category), ANSWER)]))
+        for name in absent_classes(rng, things, rng.choice((1, 2, 2, 3))):
+            question = rng.choice(talk.where).format(category=name, repr=talk.representation)
+            asked.append((question, self._decided(talk.absent)))
+        return asked
+
+    @staticmethod
+    def _decided(answer: str) -> list[tuple[str, float]]:
+        """An answer of which the first word tells whether the thing is there."""
+        first, _, rest = answer.partition(" ")
+        return [(first, DECISION), (rest, ANSWER)]
 
 
 def apart(rng: random.Random, counts: tuple[int, ...]) -> list[Thing]:
@@ -301,6 +352,24 @@ def apart(rng: random.Random, counts: tuple[int, ...]) -> list[Thing]:
         if all(overlap_share(a.box, b.box) <= OVERLAP for a, b in pairs):
             return things
     return things[:1]
+
+
+def which_side(rng: random.Random, things: Sequence[Thing]) -> list[Exchange]:
+    """A question which side of one thing another is, with its answer; none if that is not clear."""
+    asked, reference = rng.sample(list(things), 2)
+    question, axis = rng.choice(list(SIDES.items()))
+    distance = [a - b for a, b in zip(asked.center, reference.center, strict=True)]
+    if axis is None:
+        axis = int(abs(distance[1]) > abs(distance[0]))
+    if abs(distance[axis]) < CLEARLY:
+        return []
+    names = {"asked": asked.category, "reference": reference.category}
+    answer = [
+        (f"The {asked.category} is", ANSWER),
+        (SIDE_WORDS[axis][int(distance[axis] > 0)], DECISION),
+        (f"the {reference.category}.", ANSWER),
+    ]
+    return [(question.format(**names), answer)]
 
 
 def absent_classes(rng: random.Random, things: Sequence[Thing], count: int) -> list[str]:

@@ -77,18 +77,20 @@ def thing_token(
 def grid_tokens(things: Sequence[Thing], background: str, rng: random.Random) -> list[LayoutToken]:
     """The layout patch by patch, row by row, as an encoder sees a scene; later things hide earlier ones.
 
-    A patch is about a thing with a chance that grows with how much of it the thing covers.
+    A patch is about a thing with a chance that grows with how much of it the thing covers; the one in its
+    middle always is, so that nothing is asked about that is not shown.
     """
     grid = VISION.spec.grid
     centers = [((column + 0.5) / grid, (row + 0.5) / grid) for row in range(grid) for column in range(grid)]
     tokens = [LayoutToken(GROUND_WORDS[background], "", None, center) for center in centers]
     for thing in things:
-        middle = min(grid - 1, int(thing.center[1] * grid)) * grid + min(
-            grid - 1, int(thing.center[0] * grid)
-        )
         for index, center in enumerate(centers):
-            if index == middle or rng.random() < 1.6 * (_covered(thing.box, center, grid) - 0.1):
+            if rng.random() < 1.6 * (_covered(thing.box, center, grid) - 0.1):
                 tokens[index] = thing_token(thing, rng, center=center)
+    for thing in things:
+        column, row = (min(grid - 1, int(v * grid)) for v in thing.center)
+        middle = row * grid + column
+        tokens[middle] = thing_token(thing, rng, center=centers[middle])
     return tokens
 
 

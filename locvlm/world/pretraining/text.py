@@ -6,9 +6,12 @@ rendered scenes.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from locvlm.coords.codec import Codec
+from locvlm.coords.ivb import IVB
+from locvlm.geometry import Box
 from locvlm.world.captions import (
     BACKDROPS,
     NUMBERS,
@@ -23,7 +26,7 @@ from locvlm.world.captions import (
 from locvlm.world.drawing import COLORS
 from locvlm.world.shapes import CLASSES, SHAPES
 
-Box4 = tuple[int, int, int, int]
+Write = Callable[[Thing], str]  # where a thing is, as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,9 @@ def random_things(rng: random.Random, counts: Sequence[int] = (1, 2, 3, 4)) -> l
     return things
 
 
-def bins(thing: Thing, size: int) -> Box4:
-    """The box in whole steps of 1 / `size`."""
-    x1, y1, x2, y2 = (round(v * size) for v in thing.box)
-    return x1, y1, x2, y2
-
-
-def write_box(box: Sequence[int]) -> str:
-    """(4, 52, 13, 63)."""
-    return "(" + ", ".join(map(str, box)) + ")"
+def written_by(codec: Codec) -> Write:
+    """Boxes as `codec` writes them."""
+    return lambda thing: codec.encode(Box(*thing.box))
 
 
 def _sums(rng: random.Random, size: int) -> str:
@@ -91,9 +88,8 @@ def _sums(rng: random.Random, size: int) -> str:
 
 def _measures(rng: random.Random, size: int) -> str:
     thing = random_things(rng, (1,))[0]
-    x1, y1, x2, y2 = bins(thing, size)
-    name = thing.category
-    return f"The {name} is at {write_box((x1, y1, x2, y2))}. " + rng.choice(
+    x1, y1, x2, y2 = (round(v * size) for v in thing.box)
+    return f"The {thing.category} is at {written_by(IVB(num_bins=size))(thing)}. " + rng.choice(
         (
             f"Its left edge is at {x1} and its right edge at {x2}.",
             f"Its top is at {y1} and its bottom at {y2}.",
@@ -105,12 +101,12 @@ def _measures(rng: random.Random, size: int) -> str:
     )
 
 
-def listing(rng: random.Random, things: list[Thing], size: int) -> str:
+def listing(rng: random.Random, things: list[Thing], write: Write) -> str:
     """A layout in one of several plain forms, each thing with its box."""
     form = rng.randrange(5)
     rows = []
     for thing in rng.sample(things, len(things)):
-        box = write_box(bins(thing, size))
+        box = write(thing)
         said = thing.category if rng.random() < 0.5 else describe(thing, rng, detail=0.4)[2:].strip()
         rows.append(
             (
@@ -124,25 +120,23 @@ def listing(rng: random.Random, things: list[Thing], size: int) -> str:
     return rng.choice((", ", "; ", "\n", ". ")).join(rows)
 
 
-def where_is(rng: random.Random, thing: Thing, size: int, talk: Dialogue) -> tuple[str, str]:
+def where_is(rng: random.Random, thing: Thing, write: Write, talk: Dialogue) -> tuple[str, str]:
     """Where the thing is, as a question and its answer."""
     question = rng.choice(talk.where).format(category=thing.category, repr=talk.representation)
-    return question, talk.located.format(loc=write_box(bins(thing, size)))
+    return question, talk.located.format(loc=write(thing))
 
 
-def _question(rng: random.Random, things: list[Thing], size: int, talk: Dialogue) -> tuple[str, str]:
+def _question(rng: random.Random, things: list[Thing], write: Write, talk: Dialogue) -> tuple[str, str]:
     """A question about a layout and its answer."""
     kind = rng.random()
     thing = rng.choice(things)
     if kind < 0.4:
-        return where_is(rng, thing, size, talk)
+        return where_is(rng, thing, write, talk)
     if kind < 0.6:
         other = rng.choice([c for c in CLASSES if c not in {t.category for t in things}])
         return rng.choice(talk.where).format(category=other, repr=talk.representation), talk.absent
     if kind < 0.85:
-        return rng.choice(talk.what).format(loc=write_box(bins(thing, size))), talk.found.format(
-            category=thing.category
-        )
+        return rng.choice(talk.what).format(loc=write(thing)), talk.found.format(category=thing.category)
     if kind < 0.93 and len(things) > 1:
         first, second = rng.sample(things, 2)
         return (
@@ -155,8 +149,22 @@ def _question(rng: random.Random, things: list[Thing], size: int, talk: Dialogue
     )
 
 
-def document(rng: random.Random, size: int, talk: Dialogue, *, counts: Sequence[int] = (1, 2, 3, 4)) -> str:
-    """One document of the world's text; boxes count in steps of 1 / `size`, layouts hold `counts` things."""
+def document(
+    rng: random.Random,
+    size: int,
+    talk: Dialogue,
+    *,
+    write: Write | None = None,
+    counts: Sequence[int] = (1, 2, 3, 4),
+) -> str:
+    """One document of the world's text.
+
+    Args:
+        size: sums and measures count in steps of 1 / `size`.
+        write: how the places of a dialogue are written; as IVB, if not given.
+        counts: how many things a layout may hold.
+    """
+    write = write or written_by(IVB(num_bins=size))
     kind = rng.random()
     things = random_things(rng, counts)
     background = rng.choice(list(BACKDROPS))
@@ -166,7 +174,7 @@ def document(rng: random.Random, size: int, talk: Dialogue, *, counts: Sequence[
         return " ".join(_sums(rng, size) for _ in range(rng.randint(2, 5)))
     if kind < 0.35:
         return " ".join(_measures(rng, size) for _ in range(rng.randint(1, 4)))
-    listed = listing(rng, things, size)
+    listed = listing(rng, things, write)
     if kind < 0.45:
         return (
             talk.frame.format(question=f"{listed}\nDescribe it.")
@@ -175,7 +183,7 @@ def document(rng: random.Random, size: int, talk: Dialogue, *, counts: Sequence[
         )
     text = ""
     for k in range(rng.randint(3, 8)):
-        question, answer = _question(rng, things, size, talk)
+        question, answer = _question(rng, things, write, talk)
         frame, asked = (talk.frame, f"{listed}\n{question}") if k == 0 else (talk.later, question)
         text += frame.format(question=asked) + answer + talk.end
     return text

@@ -29,7 +29,7 @@ def decode():
 
 @pytest.fixture(scope="session")
 def writer(encode, talk):
-    return Writer(encode, talk, size=backbones.VISION.canvas, longest=256)
+    return Writer(encode, talk, longest=256)
 
 
 @pytest.fixture(scope="session")

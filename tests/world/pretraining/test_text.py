@@ -3,9 +3,7 @@ import re
 
 import pytest
 
-from locvlm.coords.ivb import IVB
-from locvlm.geometry import Box
-from locvlm.world.pretraining.text import Dialogue, bins, document, random_things, tokenizer_lines, write_box
+from locvlm.world.pretraining.text import Dialogue, document, random_things, tokenizer_lines
 from locvlm.world.shapes import CLASSES
 
 TALK = Dialogue(
@@ -28,7 +26,6 @@ def test_layouts_hold_distinct_classes_inside_the_canvas():
         for t in things:
             assert 0 <= t.box[0] < t.box[2] <= 1
             assert 0 <= t.box[1] < t.box[3] <= 1
-            assert all(0 <= v <= 96 for v in bins(t, 96))
 
 
 def test_answers_about_a_listing_are_right():
@@ -68,11 +65,17 @@ def test_sums_are_right():
     assert checked > 5
 
 
-def test_boxes_are_written_as_ivb_writes_them():
-    codec = IVB(num_bins=96)
-    for seed in range(100):
-        for thing in random_things(random.Random(seed)):
-            assert write_box(bins(thing, 96)) == codec.encode(Box(*thing.box))
+def test_measures_are_those_of_the_box_as_it_is_written():
+    checked = 0
+    for seed in range(400):
+        said = re.findall(
+            r"is at \((\d+), (\d+), (\d+), (\d+)\)\. Its left edge is at (\d+) and its right edge at (\d+)",
+            document(random.Random(seed), 96, TALK),
+        )
+        for x1, _, x2, _, left, right in said:
+            assert (x1, x2) == (left, right)
+            checked += 1
+    assert checked > 5
 
 
 def test_text_is_seeded_and_names_every_class():

@@ -3,7 +3,7 @@ import re
 import pytest
 from PIL import Image
 
-from locvlm.evals.frames import render_frames_page
+from locvlm.evals.pages.frames import render_frames_page
 from locvlm.geometry import Box, FrameMode
 from locvlm.io import Ledger
 from locvlm.records import ImageAnnotation, ObjectAnnotation

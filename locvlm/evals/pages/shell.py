@@ -7,7 +7,7 @@ from string import Template
 
 def html_page(*, title: str, headline: str, lead: str, main: str, top: str = "", about: str = "") -> str:
     """A whole page; everything but the title is HTML already."""
-    template = Template((files("locvlm.evals") / "page.html").read_text(encoding="utf-8"))
+    template = Template((files("locvlm.evals.pages") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(title),
         headline=headline,

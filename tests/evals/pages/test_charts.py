@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from locvlm.evals.charts import (
+from locvlm.evals.pages.charts import (
     bar,
     duration,
     histogram,

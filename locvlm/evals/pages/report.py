@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.evals import gallery
-from locvlm.evals.charts import bar, histogram, line_chart, stacked_bar
 from locvlm.evals.metrics import OVERLAP_LIMITS, SIZE_LIMITS, Judged, box_iou
+from locvlm.evals.pages import gallery
+from locvlm.evals.pages.charts import bar, histogram, line_chart, stacked_bar
+from locvlm.evals.pages.shell import html_page
 from locvlm.evals.parse import SIDES
 from locvlm.evals.report import BASELINE_GOAL, FIGURES, Figure, Report, columns, figure_value, is_met
-from locvlm.evals.shell import html_page
 
 _SMALL, _MEDIUM = SIZE_LIMITS[0][1], SIZE_LIMITS[1][1]
 _GROUPS = {  # breakdown -> group -> how the table names it

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from locvlm.data.image import UnreadableImage, apply_step, load_image
-from locvlm.evals.shell import html_page
+from locvlm.evals.pages.shell import html_page
 from locvlm.geometry import Box, Frame, FrameMode, frame_of, place_box, plan_steps
 from locvlm.io import Ledger, resolve_inside
 from locvlm.records import ImageAnnotation, ObjectAnnotation
