@@ -2,7 +2,7 @@
 
     python scripts/pretrain_world_backbones.py --out DIR
 
-The weights in locvlm/world/weights were made so, on two cores in one and a half hours:
+The weights in locvlm/world/weights were made so, on two cores in two hours:
 
     python scripts/pretrain_world_backbones.py --out DIR --parts tokenizer,clip
     python scripts/pretrain_world_backbones.py --out DIR --parts patches --scenes 14000
@@ -10,10 +10,15 @@ The weights in locvlm/world/weights were made so, on two cores in one and a half
         --patch-steps 750 --seed 1
     python scripts/pretrain_world_backbones.py --out DIR --parts patches --scenes 14000 \\
         --patch-steps 800 --seed 2 --patch-rate 0.5
+    python scripts/pretrain_world_backbones.py --out DIR --parts patches --scenes 14000 \\
+        --patch-steps 800 --seed 3 --patch-rate 0.5
     python scripts/pretrain_world_backbones.py --out DIR --parts llm --llm-steps 4500 --compile
+    python scripts/pretrain_world_backbones.py --out DIR --parts llm_more --llm-steps 2000 \\
+        --llm-rate 0.5 --seed 1 --compile
 
-clip 32 minutes, patches 12 (before near misses were part of it), 10 and 11, llm 28. `--parts probe` alone
-says what weights that stand can do.
+clip 32 minutes, patches 12 (before near misses were part of it), 10, 11 and 11, llm 28 (when documents held
+one notation, IVB, and hardly any sides), llm_more 11. `--parts probe` alone says what weights that stand can
+do.
 
 The scenes come from a random stream of their own, of which no world holds one. Parts can be made alone with
 --parts; each needs the tokenizer that stands in --out. They load torch themselves, so that --help answers at

@@ -46,6 +46,8 @@ def test_the_backbones_are_pretrained_by_their_program(repo_root, tmp_path):
         "probe-scenes": 10,
         "probe-lookups": 1,
         "workers": 1,
+        "parts": "tokenizer,clip,patches,llm,llm_more,probe",
+        "patch-steps": 2,
     }
     options = [part for name, value in few.items() for part in (f"--{name}", value)]
     done = run(repo_root, "scripts/pretrain_world_backbones.py", "--out", tmp_path, *options)
