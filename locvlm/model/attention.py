@@ -1,6 +1,10 @@
-"""Who may look at whom in a packed row: the tree mask, as the additive mask that stock attention takes."""
+"""Who may look at whom in a packed row: the tree mask, as the additive mask that stock attention takes, and
+as the block mask of FlexAttention, which skips the blocks where nobody looks at anybody.
+"""
 
 # R rows, L tokens per row
+
+from typing import Any
 
 import torch
 
@@ -8,6 +12,7 @@ from locvlm.constants import NO_SAMPLE
 
 # FlashAttention knows no masks, and flex takes a 4D tensor for a BlockMask and crashes.
 MASKED_ATTENTION = ("sdpa", "eager")
+FLEX_ATTENTION = "flex_attention"  # takes a BlockMask; for GPUs: on a CPU it has no backward pass
 
 
 def tree_mask(sample_ids: torch.Tensor, branch_ids: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
@@ -74,3 +79,26 @@ def require_masked_attention(implementation: str | None) -> None:
             f"packed rows need an attention kernel that takes a mask, one of {', '.join(MASKED_ATTENTION)}, "
             f"got attn_implementation {implementation!r}; set model.attn_implementation: sdpa"
         )
+
+
+def tree_block_mask(sample_ids: torch.Tensor, branch_ids: torch.Tensor) -> Any:
+    """`tree_mask` as a BlockMask for FlexAttention (https://pytorch.org/blog/flexattention/).
+
+    Args:
+        sample_ids: (R, L) as for `tree_mask`.
+        branch_ids: (R, L) as for `tree_mask`.
+
+    Returns:
+        A BlockMask of shape (R, 1, L, L).
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def sees(row: Any, head: Any, query: Any, key: Any) -> Any:
+        del head
+        sample, branch = sample_ids[row, query], branch_ids[row, key]
+        same_tree = (sample == sample_ids[row, key]) & (sample != NO_SAMPLE)
+        on_path = (branch == 0) | (branch == branch_ids[row, query])
+        return (query == key) | ((query >= key) & same_tree & on_path)
+
+    rows, length = sample_ids.shape
+    return create_block_mask(sees, rows, None, length, length, device=str(sample_ids.device))

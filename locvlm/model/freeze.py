@@ -12,7 +12,7 @@ from locvlm.model.adapter import adapter_kind
 
 logger = logging.getLogger(__name__)
 
-Part = Literal["vision_tower", "adapter", "llm"]
+Part = Literal["vision_tower", "adapter", "llm", "lora"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,12 @@ class FreezeRow:
 def freeze(model: LlavaForConditionalGeneration, *, train: Sequence[str]) -> list[FreezeRow]:
     """Let exactly the named parts train, log the table and return it.
 
-    Stage 1 trains ("adapter",), stage 2 ("adapter", "llm"). The second layer of a linear adapter is the
-    identity and never trains (see adapter.py). `llm` covers the language model, its embeddings and its head.
+    Stage 1 trains ("adapter",), stage 2 ("adapter", "llm"), with LoRA ("adapter", "lora"). The second layer
+    of a linear adapter is the identity and never trains (see adapter.py). `llm` covers the language model,
+    its embeddings and its head, but not what lora.py adds beside them.
 
     Raises:
-        ValueError: if a part is unknown or nothing would train.
+        ValueError: if a part is unknown or nothing would train, or for `lora` in a model without.
     """
     unknown = sorted(set(train) - set(get_args(Part)))
     if unknown or not train:
@@ -44,7 +45,9 @@ def freeze(model: LlavaForConditionalGeneration, *, train: Sequence[str]) -> lis
         )
         counts[part][0] += _size(parameter) if parameter.requires_grad else 0
         counts[part][1] += _size(parameter)
-    rows = [FreezeRow(part, *numbers) for part, numbers in counts.items()]
+    if "lora" in train and not counts["lora"][1]:
+        raise ValueError("train names lora, but the model has none; call locvlm.model.lora.apply_lora first")
+    rows = [FreezeRow(part, *numbers) for part, numbers in counts.items() if part != "lora" or numbers[1]]
     for row in rows:
         logger.info(
             "%-12s %14s of %14s parameters train", row.part, f"{row.num_trained:,}", f"{row.num_total:,}"
@@ -59,6 +62,8 @@ def _parts(model: LlavaForConditionalGeneration) -> Iterator[tuple[Part, str, nn
             yield "vision_tower", name, parameter
         elif "multi_modal_projector." in name:
             yield "adapter", name, parameter
+        elif ".lora_A." in name or ".lora_B." in name:  # peft's names
+            yield "lora", name, parameter
         else:
             yield "llm", name, parameter
 

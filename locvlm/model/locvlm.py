@@ -19,7 +19,7 @@ from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 
 from locvlm.coords.contract import CoordinateContract
 from locvlm.dist import world_size
-from locvlm.model.attention import require_masked_attention, tree_mask
+from locvlm.model.attention import FLEX_ATTENTION, require_masked_attention, tree_block_mask, tree_mask
 from locvlm.model.tree_attention import TREE_ATTENTION, lay_out_trees
 from locvlm.model.vision import patch_features
 from locvlm.spec import TextSpec, VisionSpec
@@ -237,6 +237,8 @@ class LocVLM(LlavaForConditionalGeneration):
         if text._attn_implementation == TREE_ATTENTION:
             unused = torch.zeros(1, 1, 1, 1, device=sample_ids.device)  # 4D: the library then builds no mask
             return {"attention_mask": unused, "tree_layout": lay_out_trees(sample_ids, branch_ids)}
+        if text._attn_implementation == FLEX_ATTENTION:
+            return {"attention_mask": tree_block_mask(sample_ids, branch_ids)}
         require_masked_attention(text._attn_implementation)
         return {"attention_mask": tree_mask(sample_ids, branch_ids, dtype=dtype)}
 

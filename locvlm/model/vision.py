@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, CLIPVisionConfig, CLIPVisionModel
 
+from locvlm.model.weight_files import download_hint, load_whole
+
 # open_clip block -> transformers encoder layer; the attention's joint q, k, v projection is split apart by
 # hand
 _BLOCK_NAMES = {
@@ -21,6 +23,8 @@ _BLOCK_NAMES = {
     "mlp.c_proj": "mlp.fc2",
 }
 OPEN_CLIP_PREFIX = "open_clip:"
+# the rest of a whole CLIP, by the beginnings of its weights' names
+_OTHER_THAN_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 
 
 def patch_features(tower: Any, pixel_values: torch.Tensor, *, layer: int = -2) -> torch.Tensor:
@@ -74,13 +78,13 @@ def load_tower(source: str) -> tuple[CLIPVisionModel, dict[str, Any]]:
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"no CLIP at {source!r}: expected a folder with config.json (Hugging Face) or "
-            f"open_clip_config.json, or open_clip:NAME[:FILE_OR_TAG]"
+            f"open_clip_config.json, or open_clip:NAME[:FILE_OR_TAG]{download_hint(source)}"
         )
     config = AutoConfig.from_pretrained(folder)
     if config.model_type not in ("clip", "clip_vision_model"):
         raise ValueError(f"{source} holds a {config.model_type!r} model; the vision tower must be a CLIP")
-    tower = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32)
-    return tower.eval(), _pixel_statistics(folder)
+    tower = load_whole(CLIPVisionModel, folder, ignored=_OTHER_THAN_TOWER, dtype=torch.float32)
+    return tower.eval(), pixel_statistics(folder)
 
 
 def convert_open_clip_tower(visual: nn.Module) -> CLIPVisionModel:
@@ -230,7 +234,7 @@ def _tag_needs_quick_gelu(name: str, pretrained: str | None) -> bool:
     return bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
 
 
-def _pixel_statistics(folder: Path) -> dict[str, Any]:
+def pixel_statistics(folder: Path) -> dict[str, Any]:
     """image_mean and image_std of a Hugging Face folder's image processor; empty where there is none."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():

@@ -12,27 +12,32 @@ from locvlm.world.pretraining.tokenizer import train_tokenizer
 VOCABULARY = 400
 
 
-@pytest.fixture(scope="session")
-def parts(tmp_path_factory):
-    """llm/ with a rope base that is not the default, and clip/."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("parts")
-    sentences = [render_question("Where is the dog? (0, 12, 345, 67) 89", name, False) for name in FORMATS]
+def save_language_model(folder, *, vocab_size):
+    """One whose positions and attention matter to the logits."""
     config = LlamaConfig(
         hidden_size=24,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        vocab_size=VOCABULARY,
+        vocab_size=vocab_size,
         rope_parameters={"rope_type": "default", "rope_theta": 50000.0},
     )
     llm = LlamaForCausalLM(config)
     with torch.no_grad():
         for parameter in llm.model.layers.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(10.0)  # so that positions and attention matter to the logits
-    llm.save_pretrained(folder / "llm")
+                parameter.mul_(10.0)
+    llm.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    """llm/ with a rope base that is not the default, and clip/."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("parts")
+    sentences = [render_question("Where is the dog? (0, 12, 345, 67) 89", name, False) for name in FORMATS]
+    save_language_model(folder / "llm", vocab_size=VOCABULARY)
     train_tokenizer(sentences * 10, folder / "llm" / "tokenizer.model", num_pieces=VOCABULARY)
     vision = CLIPVisionConfig(
         hidden_size=16,
@@ -55,9 +60,13 @@ def build_checkpoint(parts, tmp_path_factory):
     def build(frame="stretch", adapter="linear", conversation="vicuna_v1", tokenizer=None):
         key = (frame, adapter, conversation, tokenizer)
         if key not in made:
-            tokenizer = load_tokenizer(tokenizer or parts / "llm")
+            llm = parts / "llm"
+            if tokenizer is not None:
+                llm = tmp_path_factory.mktemp("llm")
+                save_language_model(llm, vocab_size=len(load_tokenizer(tokenizer)))
+            tokenizer = load_tokenizer(tokenizer or llm)
             model = compose(
-                llm=parts / "llm",
+                llm=llm,
                 clip=str(parts / "clip"),
                 tokenizer=tokenizer,
                 adapter=adapter,

@@ -165,3 +165,55 @@ def test_a_folder_without_an_adapter_or_with_a_broken_one_is_refused(build_model
     (tmp_path / "adapter.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(ValueError, match="cannot be read"):
         load_adapter(model, tmp_path)
+
+
+# ---- LLaVA's adapter-only files
+
+
+def llava_file(model: LocVLM, kind: str, prefix: str) -> dict[str, torch.Tensor]:
+    """The adapter as LLaVA's stage 1 saves it; a linear one has a single layer there."""
+    layers = {"mlp": {"linear_1": "0.", "linear_2": "2."}, "linear": {"linear_1": ""}}[kind]
+    weights = {}
+    for name, weight in model.model.multi_modal_projector.state_dict().items():
+        layer, last = name.split(".")
+        if layer in layers:
+            weights[f"{prefix}{layers[layer]}{last}"] = weight
+    return weights
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("prefix", ["model.mm_projector.", "base_model.model.model.mm_projector."])
+def test_an_mm_projector_file_is_an_adapter_too(build_model, tmp_path, kind, prefix):
+    source, target = build_model(kind, exact=False, seed=1), build_model(kind, exact=False, seed=2)
+    torch.save(llava_file(source, kind, prefix), tmp_path / "mm_projector.bin")
+    target.config.locvlm = facts()  # what the file does not say is not compared
+    for path in (tmp_path / "mm_projector.bin", tmp_path):
+        reset_adapter(target.model.multi_modal_projector, kind, seed=2)
+        load_adapter(target, path)
+        for name, weight in source.model.multi_modal_projector.state_dict().items():
+            assert torch.equal(target.model.multi_modal_projector.state_dict()[name], weight), name
+
+
+def test_an_mm_projector_file_of_another_kind_or_with_more_in_it_is_refused(build_model, tmp_path):
+    linear, mlp = build_model("linear", exact=False), build_model("mlp", exact=False)
+    path = tmp_path / "mm_projector.bin"
+    torch.save(llava_file(linear, "linear", "model.mm_projector."), path)
+    before = mlp.model.multi_modal_projector.linear_1.weight.clone()
+    with pytest.raises(ValueError, match=r"holds a linear adapter, .* --adapter linear"):
+        load_adapter(mlp, path)
+    weights = llava_file(mlp, "mlp", "model.mm_projector.")
+    del weights["model.mm_projector.2.bias"]
+    torch.save({**weights, "model.embed_tokens.weight": torch.ones(3, 2)}, path)
+    with pytest.raises(
+        ValueError, match=r"1 missing: linear_2\.bias\. 1 unknown: model\.embed_tokens\.weight"
+    ):
+        load_adapter(mlp, path)
+    assert torch.equal(mlp.model.multi_modal_projector.linear_1.weight, before)
+
+
+def test_the_file_of_an_adapter_only_folder_may_be_named_itself(build_model, tmp_path):
+    source, target = build_model(exact=False, seed=1), build_model(exact=False, seed=2)
+    save_adapter(source, tmp_path)
+    load_adapter(target, tmp_path / "adapter.safetensors")
+    weights = [m.model.multi_modal_projector.linear_1.weight for m in (source, target)]
+    assert torch.equal(*weights)

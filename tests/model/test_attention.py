@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from locvlm.constants import NO_SAMPLE
-from locvlm.model.attention import require_masked_attention, tree_mask
+from locvlm.model.attention import require_masked_attention, tree_block_mask, tree_mask
 
 
 def allowed(mask: torch.Tensor) -> torch.Tensor:
@@ -58,3 +58,15 @@ def test_shapes_that_differ_and_kernels_without_masks_are_refused():
         tree_mask(torch.zeros(1, 4), torch.zeros(1, 5), dtype=torch.float32)
     with pytest.raises(ValueError, match="sdpa"):
         require_masked_attention("flash_attention_2")
+
+
+def test_the_block_mask_is_the_dense_one():
+    from torch.nn.attention.flex_attention import create_mask
+
+    generator = torch.Generator().manual_seed(0)
+    sample_ids = torch.randint(-1, 3, (3, 200), generator=generator).sort(dim=1, descending=True).values
+    branch_ids = torch.randint(0, 3, (3, 200), generator=generator)
+    block = tree_block_mask(sample_ids, branch_ids)
+    assert block.shape == (3, 1, 200, 200)
+    dense = create_mask(block.mask_mod, 3, 1, 200, 200, device="cpu")
+    assert torch.equal(dense, tree_mask(sample_ids, branch_ids, dtype=torch.float32) == 0)

@@ -217,7 +217,7 @@ def test_packed_rows_refuse_labels_masks_and_kernels_without_masks(build_model):
     for extra in ({"labels": batch["input_ids"]}, {"attention_mask": torch.ones(1, 5)}):
         with pytest.raises(ValueError, match="neither attention_mask nor labels"):
             model(**batch, **extra)
-    model.config.text_config._attn_implementation = "flex_attention"
+    model.config.text_config._attn_implementation = "flash_attention_2"
     with pytest.raises(ValueError, match="attn_implementation"):
         model(**batch)
 

@@ -5,7 +5,7 @@ import json
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from locvlm.model.vision import convert_open_clip_tower, load_tower, patch_features, tower_identity
@@ -164,3 +164,15 @@ def test_a_source_that_holds_no_tower_is_named(tmp_path, source, message):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ValueError, match=message):
         load_tower(source.replace("{tmp}", str(tmp_path)))
+
+
+def test_a_tower_with_a_missing_weight_is_not_filled_up(tmp_path):
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "image_size": 8}
+    CLIPVisionModel(CLIPVisionConfig(**sizes, num_hidden_layers=2, patch_size=4)).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    gone = next(name for name in weights if name.endswith("pre_layrnorm.weight"))
+    save_file(
+        {name: weight for name, weight in weights.items() if name != gone}, tmp_path / "model.safetensors"
+    )
+    with pytest.raises(ValueError, match=r"1 missing: .*pre_layrnorm\.weight"):
+        load_tower(str(tmp_path))

@@ -1,6 +1,7 @@
 """scripts/init_checkpoint.py: parts in, one whole Hugging Face folder out."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -84,6 +85,48 @@ def test_the_program_writes_a_folder_that_loads_as_it_is(parts, tmp_path, repo_r
     assert "exists already" in again.stderr
 
 
+def run_program(repo_root, *words):
+    command = [sys.executable, "scripts/init_checkpoint.py", *(str(word) for word in words)]
+    return subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=False)
+
+
+def test_the_program_starts_from_a_llava_folder_and_from_an_adapter_only_file(parts, tmp_path, repo_root):
+    model, tokenizer = build(parts, adapter="mlp", seed=4)
+    model.config.locvlm = None  # as a public checkpoint
+    model.save_pretrained(tmp_path / "llava")
+    tokenizer.save_pretrained(tmp_path / "llava")
+    projector = model.model.multi_modal_projector.state_dict()
+    names = {"linear_1.": "model.mm_projector.0.", "linear_2.": "model.mm_projector.2."}
+    weights = {names[name[:9]] + name[9:]: weight for name, weight in projector.items()}
+    torch.save(weights, tmp_path / "mm_projector.bin")
+
+    adapter = ["--adapter-weights", tmp_path / "mm_projector.bin"]  # it says mlp itself
+    starts = {
+        "from_llava": ["--llava", tmp_path / "llava"],
+        "from_parts": ["--llm", parts / "llm", "--clip", parts / "clip", *adapter],
+    }
+    for name, start in starts.items():
+        done = run_program(repo_root, *start, "--codec", "diga", "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        loaded = LocVLM.from_pretrained(tmp_path / name)
+        assert loaded.contract.codec == "diga"
+        for key, weight in model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], weight), (name, key)
+
+
+def test_the_program_says_what_a_start_lacks(parts, tmp_path, repo_root):
+    for words, message in [
+        (["--llm", parts / "llm"], "--llm needs --clip"),
+        (["--llava", "a", "--match-embeddings"], "scales a fresh adapter"),
+        (["--llava", "a", "--llm", "b"], "not allowed with"),
+        (["--llava", "llava-hf/llava-1.5-7b-hf"], "hf download llava-hf/llava-1.5-7b-hf"),
+    ]:
+        done = run_program(repo_root, *words, "--out", tmp_path / "out")
+        assert done.returncode != 0
+        assert message in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
 def test_the_parts_are_whole_and_the_new_vocabulary_rows_are_the_mean_of_the_old(parts, tmp_path):
     model, tokenizer = build(parts)
     save_checkpoint(model, tokenizer, tmp_path / "init", chat_template=None)
@@ -158,3 +201,19 @@ def test_an_adapter_can_start_at_the_language_model_s_scale(parts, adapter):
     images = torch.stack(model.get_image_features(pixels).pooler_output).square().mean().sqrt().item()
     words = model.get_input_embeddings().weight.square().mean().sqrt().item()
     assert images == pytest.approx(words, rel=0.2)  # noise of another seed than the one it was matched with
+
+
+def test_a_language_model_in_pickles_is_read_and_a_hole_in_it_is_listed(parts, tmp_path):
+    shutil.copytree(parts / "llm", tmp_path / "llm")
+    (tmp_path / "llm" / "model.safetensors").unlink()
+    weights = LlamaForCausalLM.from_pretrained(parts / "llm").state_dict()
+    torch.save(weights, tmp_path / "llm" / "pytorch_model.bin")  # as Vicuna is published
+    tokenizer = load_tokenizer(tmp_path / "llm")
+    model = compose(llm=tmp_path / "llm", clip=str(parts / "clip"), tokenizer=tokenizer)
+    expected, _ = build(parts)
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name
+    del weights["model.norm.weight"]
+    torch.save(weights, tmp_path / "llm" / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"llm do not fit this model\. 1 missing: model\.norm\.weight"):
+        compose(llm=tmp_path / "llm", clip=str(parts / "clip"), tokenizer=tokenizer)
