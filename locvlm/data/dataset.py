@@ -1,11 +1,13 @@
 """Data files as random-access sequences that hold only byte offsets, whatever the size of a record.
 
-The index is made in one pass when a file is opened; objects are read and parsed on demand, so a data set can
-be pickled to worker processes and shared by forked ones.
+The index is made in one pass when a file is opened for the first time (`index_cache.py`); objects are read
+and parsed on demand, so a data set can be pickled to worker processes and shared by forked ones.
 """
 
 import mmap
+import os
 import re
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locvlm.annotations.instruct import sample_from_llava
+from locvlm.data.archive import require_readable_root
+from locvlm.data.byte_ranges import read_range
+from locvlm.data.index_cache import open_index
+from locvlm.data.shards import ShardSample, ShardSamples, read_member
 from locvlm.io import parse_json_line, record_from_json, resolve_inside
 from locvlm.records import Record, Sample
 
-Kind = Literal["records", "llava"]
+Kind = Literal["records", "llava", "webdataset"]
 Parsed = TypeVar("Parsed")
 _PARSERS: dict[str, Callable[..., Record | Sample]] = {
     "records": record_from_json,
@@ -44,10 +50,15 @@ class JsonObjects:
                 f"no such data file: {self.path}; build it first, or correct the path of its source"
             )
         is_array = _first_byte(self.path) == b"["
-        index = _index_array if is_array else _index_lines
-        self.spans = index(self.path)  # (n, 2) bytes [start, end)
+        kind, build = ("array", _index_array) if is_array else ("lines", _index_lines)
+        self._index = open_index(kind, [self.path], lambda: build(self.path))
         if not len(self.spans):
             raise ValueError(f"the data set {self.path} is empty; expected at least one record")
+
+    @property
+    def spans(self) -> NDArray[np.int64]:
+        """(n, 2) bytes [start, end) of the objects."""
+        return self._index.rows
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -58,9 +69,7 @@ class JsonObjects:
     def read(self, index: int, parse: Callable[..., Parsed]) -> Parsed:
         """`parse(bytes of the object, where="file:line")`."""
         start, end = (int(v) for v in self.spans[index])
-        with open(self.path, "rb") as file:
-            file.seek(start)
-            raw = file.read(end - start)
+        raw = read_range(self.path, start, end - start)
         try:
             return parse(raw, where=f"{self.path}: entry {index}")
         except ValueError:  # counting lines takes a pass over the file, so only for the message
@@ -68,18 +77,29 @@ class JsonObjects:
 
 
 class FileDataset:
-    """The samples of one data file.
+    """The samples of one data file, or of tar shards.
 
-    records  JSON Lines of `Record`: what is asked, rendered to text by whoever loads it
-    llava    a LLaVA JSON file, array or lines: `Sample`s verbatim, one branch each, text-only ones included
+    records     JSON Lines of `Record`: what is asked, rendered to text by whoever loads it
+    llava       a LLaVA JSON file, array or lines: `Sample`s verbatim, one branch each, or text-only
+    webdataset  tar shards that hold either of these, or captions, beside their images (`shards.py`)
+
+    Args:
+        path: the file; for shards a pattern, "shards/{00000..00099}.tar" or "shards/*.tar".
+        image_root: a folder, or a zip; shards hold their images themselves.
     """
 
     def __init__(self, path: str | Path, *, image_root: str | Path = ".", kind: Kind = "records") -> None:
-        if kind not in _PARSERS:
+        if kind not in get_args(Kind):
             raise ValueError(
                 f"unknown kind of data {kind!r} for {path}; expected one of {', '.join(get_args(Kind))}"
             )
-        self.objects = JsonObjects(path)
+        if kind == "webdataset" and Path(image_root) != Path("."):
+            raise ValueError(
+                f"{path}: image_root is {os.fspath(image_root)!r}, but the images of shards lie in the "
+                f"shards; leave it out"
+            )
+        require_readable_root(image_root)
+        self.objects = ShardSamples(os.fspath(path)) if kind == "webdataset" else JsonObjects(path)
         self.image_root = Path(image_root)
         self.kind = kind
 
@@ -87,11 +107,14 @@ class FileDataset:
         return len(self.objects)
 
     def __getitem__(self, index: int) -> Record | Sample:
-        """A record or sample, its image as a path that can be opened.
+        """A record or sample, its image as a path that `load_image` can open.
 
         Raises:
-            ValueError: naming file and line, if it is not valid or its image is outside of `image_root`.
+            ValueError: naming file and line, or shard and key, if it is not valid or its image is outside of
+                `image_root`.
         """
+        if isinstance(self.objects, ShardSamples):
+            return _read_shard_sample(self.objects[index])
         return self.objects.read(index, self._parse)
 
     def _parse(self, raw: bytes, *, where: str) -> Record | Sample:
@@ -104,6 +127,30 @@ class FileDataset:
             raise ValueError(f"{where}: {error}") from error
 
 
+def _read_shard_sample(sample: ShardSample) -> Record | Sample:
+    """What the sample's .json holds, or its caption as a record; the id is the key unless it has its own."""
+    where = f"{sample.tar}: {sample.key}"
+    row = parse_json_line(read_member(sample, sample.json), where=where) if sample.json.start else {}
+    kind = "llava" if "conversations" in row else "records"
+    if not ("conversations" in row or "queries" in row):
+        if not (sample.caption.start and sample.image):
+            raise ValueError(
+                f'{where}: its .json has neither "queries" (a record) nor "conversations" (LLaVA), and there '
+                f"is no .txt with a caption"
+            )
+        row = {"queries": [{"objective": "caption", "answer": _read_caption(sample, where)}]}
+    if row.get("image") and sample.image is None:
+        raise ValueError(f"{where}: its .json names the image {row['image']!r}, the shard does not hold it")
+    return _PARSERS[kind]({"id": sample.key, **row, "image": sample.image}, where=where)
+
+
+def _read_caption(sample: ShardSample, where: str) -> str:
+    try:
+        return " ".join(read_member(sample, sample.caption).decode().split())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: its .txt is not UTF-8: {error}") from error
+
+
 def _first_byte(path: Path) -> bytes:
     """The first byte that is not white space; empty if there is none."""
     with open(path, "rb") as file:
@@ -113,7 +160,7 @@ def _first_byte(path: Path) -> bytes:
 
 
 def _index_lines(path: Path) -> NDArray[np.int64]:
-    spans, position = [], 0
+    spans, position = array("q"), 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             text = line.strip()
@@ -122,14 +169,14 @@ def _index_lines(path: Path) -> NDArray[np.int64]:
                     f"{path}:{number}: expected one complete JSON object per line, got {_excerpt(text)}"
                 )
             if text:
-                spans.append((position, position + len(line)))
+                spans.extend((position, position + len(line)))
             position += len(line)
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
 def _index_array(path: Path) -> NDArray[np.int64]:
     """Byte spans of the elements of a JSON array, found by its brackets, without parsing the file."""
-    spans, start, depth = [], 0, 0
+    spans, start, depth = array("q"), 0, 0
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for match in _STRUCTURE.finditer(data):
             symbol = data[match.start()]
@@ -144,7 +191,7 @@ def _index_array(path: Path) -> NDArray[np.int64]:
             elif symbol in b"]}":
                 depth -= 1
                 if depth == 1:
-                    spans.append((start, match.end()))
+                    spans.extend((start, match.end()))
     if depth != 0:
         raise ValueError(
             f"{path}:{_line_of(path, start)}: a bracket does not close; the file is cut or damaged"

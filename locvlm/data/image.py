@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from locvlm.data.archive import locate
 from locvlm.geometry import Crop, Flip, FrameMode, Pad, Resize, Size, Step, Turn, plan_steps
 from locvlm.spec import VisionSpec
 
@@ -61,8 +62,8 @@ def load_image(path: str | Path, size: Size | None = None) -> Image.Image:
     """The image in RGB, in the raster that its record's boxes live in (see above).
 
     Args:
-        path: any format that Pillow reads; gray, palette, CMYK and 16 bit become RGB, transparency
-            turns white.
+        path: a file, or one in a zip or shard (`archive.py`), of any format that Pillow reads; gray, palette,
+            CMYK and 16 bit become RGB, transparency turns white.
         size: (width, height) that the record says; None or (0, 0) if it says none: then the upright image.
 
     Raises:
@@ -90,7 +91,7 @@ def load_stored(path: str | Path) -> tuple[Image.Image, int]:
         UnreadableImage: missing, truncated or corrupt file.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(locate(path)) as image:
             image.load()  # the whole file, so that a truncated one shows; TIFF is turned by Pillow in here
             exif = image.getexif().get(EXIF_ORIENTATION, 1)
             return _to_rgb(image), exif if exif in _TURNS else 1

@@ -4,11 +4,15 @@ A step is a fixed number of conversations in the mixture's order. Every rank rea
 packs the *whole* step (text is cheap), takes its own rows, and opens only its own images. So the content of a
 step depends on neither the number of ranks nor of worker processes, and any step can be read without the ones
 before.
+
+The main process draws, and sends a step's draws to the worker that prepares it: permutations of the data sets
+exist once for each rank, and the memory of a worker does not grow with the data.
 """
 
 import logging
 import math
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,14 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from locvlm.data.collate import collate
-from locvlm.data.dataset import FileDataset
 from locvlm.data.image import SizeMismatch, UnreadableImage
-from locvlm.data.mixture import Mixture, Source
+from locvlm.data.mixture import Draw, Mixture, Source
+from locvlm.data.objective_filter import SourceData, open_source
 from locvlm.data.packing import PackingConfig, StepPlan, Tree, merge_branches, plan_step
+from locvlm.data.quarantine import Dropped, Quarantine
 from locvlm.data.tokenize import tokenize_samples
 from locvlm.io import Ledger
 from locvlm.records import Record, Sample
@@ -31,6 +36,7 @@ from locvlm.spec import VisionSpec
 
 logger = logging.getLogger(__name__)
 
+_FEW = 10  # records of a source that are looked at when it is opened
 _ENOUGH_TO_JUDGE = 1000  # conversations before the share of dropped ones is compared with its limit as it is
 
 Render = Callable[[Record, int], Sample]  # (record, epoch) -> its text, the same whenever it is asked for
@@ -57,8 +63,18 @@ class StepItem:
     step: int
     batches: list[dict[str, Any]]  # one per accumulation pass
     num_kept: int
-    dropped: tuple[tuple[str, str, str], ...]  # (sample id, reason, detail)
+    dropped: tuple[Dropped, ...]
     num_left_out: int  # queries of all ranks that rendering left out: their objects are cut by the frame
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Text:
+    """The conversations of a step that were read and rendered, and those that gave nothing."""
+
+    samples: list[Sample]
+    sources: list[str]  # name of each sample's source
+    dropped: list[Dropped]
+    num_left_out: int  # queries that rendering left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +82,7 @@ class StepBuilder:
     """Builds any step for any rank; a pure function of its fields."""
 
     mixture: Mixture
-    datasets: Sequence[FileDataset]
+    datasets: Sequence[SourceData]
     render: Render
     open_pixels: OpenPixels
     tokenizer: PreTrainedTokenizerBase
@@ -76,9 +92,16 @@ class StepBuilder:
     shape: StepShape
     max_conversations: int | None = None  # of the whole run: cuts its last step short
 
+    def draws(self, step: int) -> list[Draw]:
+        """What the mixture gives to a step, as far as the run goes."""
+        draws = self.mixture.step(step)
+        if self.max_conversations is not None:
+            draws = draws[: max(0, self.max_conversations - step * self.mixture.conversations_per_step)]
+        return draws
+
     def samples(self, step: int) -> list[Sample]:
         """The conversations of a step as text, those without anything to ask left out."""
-        return self._read(step)[0]
+        return self._read(self.draws(step)).samples
 
     def plan(self, samples: Sequence[Sample]) -> StepPlan:
         """The rows of a step."""
@@ -91,9 +114,13 @@ class StepBuilder:
             pad_token_id=self._pad_token_id,
         )
 
-    def build(self, step: int, rank: int) -> StepItem:
-        """The micro-batches of `rank`, with the images of its rows opened."""
-        samples, empty, num_left_out = self._read(step)
+    def build(self, step: int, rank: int, draws: Sequence[Draw] | None = None) -> StepItem:
+        """The micro-batches of `rank`, with the images of its rows opened.
+
+        `draws` are those of the step, where somebody has drawn already.
+        """
+        text = self._read(self.draws(step) if draws is None else draws)
+        samples = text.samples
         plan = self.plan(samples)
         own = plan.rows_of(rank, self.shape.rows_per_pass)
         trees = [tree for rows in own for row in rows for tree in row if tree.sample_index >= 0]
@@ -108,31 +135,41 @@ class StepBuilder:
             )
             for rows in own
         ]
-        dropped = [(samples[i].id, reason, why) for i, (reason, why) in failed.items()]
-        nowhere = [(samples[i].id, "longer than a row", why) for i, why in plan.dropped]
-        nowhere += [(name, "nothing left to ask", "the frame cuts all its objects") for name in empty]
+        dropped = [Dropped(samples[i].id, text.sources[i], *why) for i, why in failed.items()]
+        nowhere = [
+            Dropped(samples[i].id, text.sources[i], "longer than a row", why) for i, why in plan.dropped
+        ]
+        nowhere += text.dropped
         dropped += nowhere[rank :: self.shape.world_size]  # in nobody's rows: each counted by one rank
         num_kept = len({tree.sample_index for tree in trees} - failed.keys())
         return StepItem(
-            step=step, batches=batches, num_kept=num_kept, dropped=tuple(dropped), num_left_out=num_left_out
+            step=step,
+            batches=batches,
+            num_kept=num_kept,
+            dropped=tuple(dropped),
+            num_left_out=text.num_left_out,
         )
 
-    def _read(self, step: int) -> tuple[list[Sample], list[str], int]:
-        """(samples, ids of records without anything to ask, number of queries that rendering left out)."""
-        draws = self.mixture.step(step)
-        if self.max_conversations is not None:
-            draws = draws[: max(0, self.max_conversations - step * self.mixture.conversations_per_step)]
-        samples, empty, num_left_out = [], [], 0
+    def _read(self, draws: Sequence[Draw]) -> _Text:
+        text = _Text(samples=[], sources=[], dropped=[], num_left_out=0)
+        num_left_out = 0
         for draw in draws:
-            item = self.datasets[draw.source][draw.item]
+            source = self.mixture.sources[draw.source].name
+            try:
+                item = self.datasets[draw.source][draw.item]
+            except ValueError as error:  # its text is wrong, on every rank alike; what cannot be read, raises
+                text.dropped.append(Dropped(f"entry {draw.item}", source, "malformed record", str(error)))
+                continue
             sample = item if isinstance(item, Sample) else self.render(item, draw.epoch)
             if isinstance(item, Record):
                 num_left_out += len(item.queries) - len(sample.branches)
             if sample.branches:
-                samples.append(sample)
+                text.samples.append(sample)
+                text.sources.append(source)
             else:
-                empty.append(sample.id)
-        return samples, empty, num_left_out
+                why = "the frame cuts all its objects"
+                text.dropped.append(Dropped(sample.id, source, "nothing left to ask", why))
+        return replace(text, num_left_out=num_left_out)
 
     @property
     def _pad_token_id(self) -> int:
@@ -156,15 +193,33 @@ class StepBuilder:
 
 def open_sources(
     sources: Sequence[Source], *, seed: int, conversations_per_step: int
-) -> tuple[list[FileDataset], Mixture]:
-    """The data sets of the sources and the order in which steps draw from them."""
-    datasets = [FileDataset(s.path, image_root=s.image_root, kind=s.kind) for s in sources]
+) -> tuple[list[SourceData], Mixture]:
+    """The data sets of the sources and the order in which steps draw from them.
+
+    Raises:
+        ValueError: for a file that is missing, empty or cut off, or of another kind than its source says.
+    """
+    datasets = [open_source(source) for source in sources]
+    for dataset in datasets:
+        _require_some_readable(dataset)
     sizes = [len(dataset) for dataset in datasets]
     for source, size in zip(sources, sizes, strict=True):
         logger.info(
             "source %s: %d conversations of %s, weight %g", source.name, size, source.path, source.weight
         )
     return datasets, Mixture(sources, sizes, seed=seed, conversations_per_step=conversations_per_step)
+
+
+def _require_some_readable(dataset: SourceData) -> None:
+    """Raise what is wrong with the first record if the next few are no better: then it is the file."""
+    errors = []
+    for index in range(min(_FEW, len(dataset))):
+        try:
+            dataset[index]
+            return
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 class StepLoader:
@@ -174,12 +229,14 @@ class StepLoader:
     processes prepare whole steps ahead; their number changes nothing about the result.
 
     Args:
+        quarantine: is told every conversation that this rank drops.
         num_steps: steps of the run, or
         epochs: passes over the mixture; the last step is shorter if they do not divide. Every conversation of
             a source with weight 1 then comes exactly `epochs` times.
 
     Raises:
-        ValueError: while iterating, once more than `max_dropped_fraction` of the conversations was dropped.
+        ValueError: while iterating, once more than `max_dropped_fraction` of the conversations was dropped:
+            images that cannot be read, malformed records, what is longer than a row or cut away.
             For the first 1000 it is a share of those 1000 (or of the run, if it is shorter), so that one bad
             image does not stop a run at once, and a wrong image folder does.
     """
@@ -193,12 +250,14 @@ class StepLoader:
         epochs: float | None = None,
         num_workers: int = 0,
         max_dropped_fraction: float = 0.0,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self.num_steps, max_conversations = _run_length(builder.mixture, num_steps, epochs)
         self.builder = replace(builder, max_conversations=max_conversations)
         self.rank = rank
         self.num_workers = num_workers
         self.max_dropped_fraction = max_dropped_fraction
+        self.quarantine = quarantine
         self.ledger = Ledger("training data")  # conversations of this rank
         self.num_left_out = 0  # queries of all ranks whose objects the frame cuts
         self.first_step = 0
@@ -212,10 +271,11 @@ class StepLoader:
         items = DataLoader(
             _Steps(self.builder, self.rank),
             batch_size=None,
-            sampler=range(self.first_step, self.num_steps),
+            sampler=_Draws(self.builder, range(self.first_step, self.num_steps)),
             num_workers=self.num_workers,
             collate_fn=_unchanged,
             generator=torch.Generator(),  # or it would draw from the global one, and resumed runs differ
+            worker_init_fn=_outlive_warnings,
         )
         for item in items:
             self._account_for(item)
@@ -226,6 +286,10 @@ class StepLoader:
         """Steps in which the mixture is seen once."""
         mixture = self.builder.mixture
         return mixture.epoch_draws / mixture.conversations_per_step
+
+    def ids_of_step(self, step: int) -> list[str]:
+        """The conversations that a step (from 0) is made of."""
+        return [sample.id for sample in self.builder.samples(step)]
 
     def seek(self, step: int) -> None:
         """Let the next iteration start at `step` (optimizer steps, from 0). Reads nothing.
@@ -251,8 +315,10 @@ class StepLoader:
         self.seek(state["step"])
 
     def _account_for(self, item: StepItem) -> None:
-        for sample_id, reason, detail in item.dropped:
-            self.ledger.drop(sample_id, reason, detail)
+        for dropped in item.dropped:
+            self.ledger.drop(dropped.sample_id, dropped.reason, dropped.detail)
+            if self.quarantine is not None:
+                self.quarantine.add(dropped, step=item.step + 1)
         self.ledger.keep(item.num_kept)
         self.num_left_out += item.num_left_out
         shape, mixture = self.builder.shape, self.builder.mixture
@@ -263,13 +329,35 @@ class StepLoader:
             self.ledger.require_dropped_at_most(self.max_dropped_fraction)
 
 
+def _outlive_warnings(worker: int) -> None:
+    """Have a worker go on when all of a run's processes are told to leave: its rank decides when that is."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class _Draws(Sampler[tuple[int, list[Draw]]]):
+    """(step, its draws) of every step; iterated over in the main process."""
+
+    def __init__(self, builder: StepBuilder, steps: range) -> None:
+        self.builder = builder
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[tuple[int, list[Draw]]]:
+        for step in self.steps:
+            yield step, self.builder.draws(step)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
 class _Steps(Dataset[StepItem]):
     def __init__(self, builder: StepBuilder, rank: int) -> None:
         self.builder = builder
         self.rank = rank
 
-    def __getitem__(self, step: int) -> StepItem:
-        return self.builder.build(step, self.rank)
+    def __getitem__(self, step_and_draws: tuple[int, list[Draw]]) -> StepItem:
+        step, draws = step_and_draws
+        return self.builder.build(step, self.rank, draws)
 
 
 def _unchanged(item: Any) -> Any:

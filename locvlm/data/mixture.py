@@ -12,22 +12,26 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from locvlm.records import Objective
 
 IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One data file of a mixture."""
+    """One data file of a mixture, or one set of tar shards."""
 
     name: str  # unique; it takes part in the seed of the source's order
-    path: str
-    kind: Literal["records", "llava"] = "records"
-    image_root: str = "."
+    path: str  # of shards a pattern: "shards/{00000..00099}.tar", "shards/*.tar"
+    kind: Literal["records", "llava", "webdataset"] = "records"
+    image_root: str = "."  # a folder, or a zip: "images.zip", "images.zip/train"
+    objectives: tuple[Objective, ...] | None = None  # of records: ask these alone; null: all that they hold
     weight: float = 1.0  # passes over the source per epoch
     from_step: int = 0  # the first step that draws from it
     until_step: int | None = None  # the first step that no longer does; None: to the end
@@ -42,6 +46,11 @@ class Source:
             raise ValueError(
                 f"source {self.name!r}: expected 0 <= from_step < until_step, "
                 f"got {self.from_step} and {self.until_step}"
+            )
+        if self.objectives is not None and (self.kind == "llava" or not self.objectives):
+            raise ValueError(
+                f"source {self.name!r}: objectives choose among the queries of records, got "
+                f"{list(self.objectives)} for kind {self.kind}; name one or more, or leave the setting out"
             )
 
 
@@ -88,7 +97,11 @@ class Mixture:
         self.seed = seed
         self.conversations_per_step = conversations_per_step
         self._orders: dict[tuple[int, int], IntArray] = {}  # (source, pass) -> permutation, the latest few
-        self._phases = self._make_phases()
+        self._phases  # noqa: B018 (made here, so that sources that make no sense are refused)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what grows with the data. It is made again where draws are asked for; no worker does."""
+        return {name: value for name, value in self.__dict__.items() if name != "_phases"} | {"_orders": {}}
 
     @property
     def has_schedule(self) -> bool:
@@ -175,7 +188,8 @@ class Mixture:
     def _phase_of(self, step: int) -> _Phase:
         return next(phase for phase in reversed(self._phases) if phase.first_step <= step)
 
-    def _make_phases(self) -> list[_Phase]:
+    @cached_property
+    def _phases(self) -> list[_Phase]:
         ends = {source.until_step for source in self.sources if source.until_step is not None}
         starts = sorted({0, *(source.from_step for source in self.sources), *ends})
         phases: list[_Phase] = []

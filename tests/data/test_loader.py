@@ -1,7 +1,9 @@
 import random
+import signal
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -384,3 +386,17 @@ def test_text_and_pixels_follow_the_same_frame(photographs, small_tokenizer, fra
         assert np.abs(np.subtract(box, shown)).max() < 1 / 28, (box, shown)
     assert seen == 9
     assert loader.ledger.dropped == {"unreadable image": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_workers_outlive_a_signal_that_their_rank_is_to_answer(make_builder, number):
+    plain = StepLoader(make_builder(), epochs=4)
+    parallel = StepLoader(make_builder(), epochs=4, num_workers=2)
+    batches = iter(parallel)
+    got = [next(batches), next(batches)]  # one of each worker: both have begun
+    workers = psutil.Process().children()
+    assert len(workers) >= 2
+    for worker in workers:
+        worker.send_signal(number)
+    got += batches
+    assert [batch["sample_ids"].tolist() for batch in got] == [b["sample_ids"].tolist() for b in plain]
