@@ -3,4 +3,5 @@
 IGNORE_INDEX = -100  # a label that carries no loss (PyTorch's cross-entropy default)
 IMAGE_TOKEN = "<image>"  # stands for all image tokens in a prompt, as in llava-hf checkpoints
 PAD_TOKEN = "<pad>"
+PREEMPTED_EXIT_CODE = 85  # of a run that was told to leave and saved: start it again
 NO_SAMPLE = -1  # `sample_ids` value of a padding position in a packed row

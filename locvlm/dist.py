@@ -61,6 +61,13 @@ def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
     return total
 
 
+def wait() -> None:
+    """Until every rank has come this far; nothing without a process group."""
+    group = _process_group()
+    if group is not None:
+        group.barrier()
+
+
 def leave() -> None:
     """Part from the other ranks once all have come this far; nothing without a process group.
 

@@ -1,15 +1,17 @@
 """The folder of a run: what was run, with which code, versions and seeds, and what it measured."""
 
+import fcntl
 import importlib.metadata
 import logging
+import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -19,6 +21,8 @@ from locvlm.io import write_json
 from locvlm.log import MetricsWriter
 
 logger = logging.getLogger(__name__)
+
+LOCK = "run.lock"  # file of a run
 
 _PACKAGES = (
     *(
@@ -40,6 +44,7 @@ class RunFolder:
     """`path` holds config.yaml (resolved), environment.json, metrics.jsonl and what the program adds."""
 
     path: Path
+    lock: IO[str] | None = None  # held as long as it is open
 
     @property
     def metrics(self) -> MetricsWriter:
@@ -52,11 +57,18 @@ def start_run(output_dir: str | Path, config: Any) -> RunFolder:
 
     A folder that stands is used again, which is how a run resumes; a config that differs from the one in it
     is logged key by key.
+
+    Raises:
+        ValueError: if the folder cannot be written, or another process is running in it.
     """
     run = RunFolder(path=Path(output_dir))
-    run.path.mkdir(parents=True, exist_ok=True)
-    if not dist.is_main():
-        return run
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        if not dist.is_main():
+            return run
+        run = replace(run, lock=_lock(run.path))
+    except OSError as error:
+        raise ValueError(f"cannot write into the run folder {run.path}: {error}; give another one") from error
     config_path = run.path / "config.yaml"
     if config_path.exists():
         for line in _differences(yaml.safe_load(config_path.read_text(encoding="utf-8")), to_dict(config)):
@@ -64,6 +76,26 @@ def start_run(output_dir: str | Path, config: Any) -> RunFolder:
     save_config(config, config_path)
     write_json(run.path / "environment.json", environment(config))
     return run
+
+
+def _lock(run: Path) -> IO[str]:
+    """RUN/run.lock, open and locked until this process ends, with a line about who holds it.
+
+    A lock of the operating system: nothing is left behind by a process that was killed.
+    """
+    file = open(run / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise ValueError(
+            f"another process is running in {run} ({file.read().strip() or 'it has just begun'}): two would "
+            f"write over each other. Stop it, or give another output folder"
+        ) from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}, since {datetime.now(UTC):%F %T} UTC\n")
+    file.flush()
+    return file
 
 
 def environment(config: Any = None) -> dict[str, Any]:

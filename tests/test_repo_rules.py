@@ -230,3 +230,14 @@ def test_help_answers_without_loading_torch(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "--" in done.stdout, "no option is listed"
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    named = {
+        (path, name)
+        for document in DOCUMENTS
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text(encoding="utf-8"))
+    }
+    assert named
+    for path, name in sorted(named):
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {name}"

@@ -1,5 +1,7 @@
 import json
 import logging
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,3 +54,27 @@ def test_the_commit_is_that_of_this_checkout(repo_root: Path) -> None:
         )
     else:
         assert len(commit.removesuffix("-dirty")) == 40
+
+
+def test_two_processes_do_not_run_in_one_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from locvlm import runs\n"
+        "run = runs.start_run(sys.argv[1], {})\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(ValueError, match=rf"another process is running in .*\(process {other.pid} on "):
+            runs.start_run(tmp_path, {})
+        other.kill()
+    runs.start_run(tmp_path, {})  # a killed process leaves no lock behind
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that takes no folders")
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it() -> None:
+    with pytest.raises(ValueError, match=r"cannot write into the run folder /proc/run: .*give another one"):
+        runs.start_run("/proc/run", {})

@@ -32,7 +32,13 @@ def main() -> None:
 
     loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
     trainer = stages.make_trainer(
-        model, args, loader=loader, weights=AdapterWeights(), run=run, optimizer=cfg.optimizer
+        model,
+        args,
+        loader=loader,
+        weights=AdapterWeights(),
+        run=run,
+        optimizer=cfg.optimizer,
+        faults=cfg.faults,
     )
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)

@@ -5,7 +5,8 @@
     deepspeed train/stage2.py --config train/configs/locvlm_b_stage2.yaml --training.learning_rate 1e-5
 
 Leaves RUN/final: a Hugging Face folder with tokenizer and processor, for eval/run.py and
-scripts/export_hf.py. The same command again goes on where an interrupted run stopped.
+scripts/export_hf.py; with LoRA (--lora.rank 128) its matrices, which scripts/merge_lora.py makes such a
+folder of. The same command again goes on where an interrupted run stopped.
 """
 
 from pathlib import Path
@@ -34,7 +35,7 @@ def main() -> None:
     from locvlm.model.adapter import load_adapter
     from locvlm.model.freeze import freeze
     from locvlm.training import stages
-    from locvlm.training.checkpoint import FolderWeights
+    from locvlm.training.checkpoint import FolderWeights, LoraWeights, Weights
 
     args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
     if stages.is_finished(run, args):
@@ -44,10 +45,12 @@ def main() -> None:
     model = stages.open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
     if cfg.model.adapter is not None:
         load_adapter(model, cfg.model.adapter)  # refuses one made for another frame or other sizes
-    table = freeze(model, train=("adapter", "llm"))
+    table = freeze(model, train=stages.choose_parts(model, cfg.lora, seed=args.seed))
 
     loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
-    weights = FolderWeights(tokenizer, chat_template(cfg.data.conversation))
+    weights: Weights = FolderWeights(tokenizer, chat_template(cfg.data.conversation))
+    if cfg.lora is not None:
+        weights = LoraWeights(cfg.lora, base=cfg.model.checkpoint)
     evaluation = small_evaluation_of(cfg.evaluation, tokenizer, run) if cfg.evaluation.every_steps else None
     trainer = stages.make_trainer(
         model,
@@ -57,6 +60,7 @@ def main() -> None:
         run=run,
         evaluation=evaluation,
         optimizer=cfg.optimizer,
+        faults=cfg.faults,
     )
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)

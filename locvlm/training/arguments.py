@@ -23,6 +23,7 @@ from locvlm.data.mixture import Source
 from locvlm.data.packing import PackingConfig
 from locvlm.dist import expected_world_size, is_main, prepare_deepspeed_cpu, require_joined
 from locvlm.geometry import CutPolicy
+from locvlm.model.lora import LoraSettings
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -52,6 +53,7 @@ _SET_ELSEWHERE = {
     "metric_for_best_model": "evaluation.keep_best_on",
     "ignore_data_skip": "nothing: a resumed run always continues with the next step's data",
     "remove_unused_columns": "nothing: batches hold what the model takes",
+    "use_liger_kernel": "model.liger_kernels: the library's own would replace how packed rows are computed",
     "auto_find_batch_size": "training.per_device_train_batch_size, in rows",
 }
 
@@ -62,7 +64,10 @@ class ModelConfig:
 
     checkpoint: str  # folder of scripts/init_checkpoint.py, of a stage, or a public LLaVA checkpoint
     adapter: str | None = None  # stage 2: the adapter that stage 1 left
-    attn_implementation: Literal["sdpa", "eager", "tree"] = "sdpa"  # tree: the same sums, fewer of them
+    # tree: the same sums as sdpa, fewer of them; flex_attention: fewer still, on a GPU
+    attn_implementation: Literal["sdpa", "eager", "tree", "flex_attention"] = "sdpa"
+    liger_kernels: bool = False  # fused norm, MLP and rotary kernels of the package liger_kernel; need a GPU
+    quantize: Literal["4bit"] | None = None  # of the frozen language model under LoRA (QLoRA); needs a GPU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +150,27 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FaultConfig:
+    """What a run does when something goes wrong; docs/faults.md shows each case."""
+
+    on_bad_loss: Literal["stop", "skip", "ignore"] = "stop"  # a loss that is no number, or leaps
+    spike_factor: float = 0.0  # a loss of so many times the usual (a median) is a leap; 0 looks for none
+    spike_window: int = 50  # passes that the usual loss is taken from
+    max_skipped: int = 10  # passes that `skip` may leave out, before the run stops
+    stalled_after_s: float = 600.0  # without a step: name the rank that is behind; 0 never does
+    max_checkpoints_gb: float = 0.0  # of all checkpoints of the run; the oldest go first; 0 sets no limit
+
+    def __post_init__(self) -> None:
+        if 0 < self.spike_factor <= 1:
+            raise ValueError(f"faults.spike_factor must be above 1, or 0 for none, got {self.spike_factor}")
+        for name in ("spike_factor", "max_skipped", "stalled_after_s", "max_checkpoints_gb"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"faults.{name} must not be negative, got {getattr(self, name)}")
+        if self.spike_window < 1:
+            raise ValueError(f"faults.spike_window must be at least 1, got {self.spike_window}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stage1Config:
     """Adapter pre-training on image-text pairs."""
 
@@ -154,6 +180,7 @@ class Stage1Config:
     coords: CoordsConfig = CoordsConfig()  # of this, stage 1 uses the frame
     packing: PackingConfig = field(default_factory=PackingConfig)
     optimizer: OptimizerConfig = OptimizerConfig()
+    faults: FaultConfig = FaultConfig()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +194,14 @@ class Stage2Config:
     packing: PackingConfig = field(default_factory=PackingConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    faults: FaultConfig = FaultConfig()
+    lora: LoraSettings | None = None  # left out, the language model trains whole
+
+    def __post_init__(self) -> None:
+        if self.model.quantize is not None and self.lora is None:
+            raise ValueError(
+                "model.quantize is set, but quantized weights cannot train: set lora.rank, or leave it out"
+            )
 
 
 def training_arguments(training: dict[str, Any]) -> "TrainingArguments":
@@ -232,7 +267,7 @@ def _prepare_deepspeed(config: str | dict[str, Any]) -> None:
     if isinstance(config, str) and not config.startswith("{") and not Path(config).is_file():
         raise ValueError(
             f"training.deepspeed names no file: {config!r}, from {Path.cwd()}; "
-            f"there are ds_configs/zero2.json, zero3.json and zero3_offload.json"
+            f"the folder ds_configs holds some, such as ds_configs/zero2.json"
         )
     prepare_deepspeed_cpu()
     if expected_world_size() == 1:  # started with plain python: DeepSpeed would look for MPI

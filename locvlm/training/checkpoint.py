@@ -2,7 +2,7 @@
 
 RUN/checkpoint-20/
   checkpoint.json          step, stage, ranks, engine, position in the data: who may resume from it
-  <weights>                stage 1: the adapter alone; stage 2: a whole Hugging Face folder
+  <weights>                stage 1: the adapter alone; stage 2: a whole Hugging Face folder, or LoRA's
   optimizer.pt scheduler.pt, or DeepSpeed's global_step20/    states of what trains
   rng_state*.pth  trainer_state.json
 """
@@ -11,24 +11,28 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from locvlm.dist import is_main
 from locvlm.io import read_json, write_json
 from locvlm.model.adapter import load_adapter, save_adapter
 from locvlm.model.locvlm import LocVLM
+from locvlm.model.lora import LoraSettings, load_lora, save_lora
 from locvlm.model.processor import build_processor
 
 logger = logging.getLogger(__name__)
 
 STAGING = "incomplete"  # folder of a run in which checkpoints are written before they get their place
 _DESCRIPTION = "checkpoint.json"
+_LAYOUT = 1  # of a checkpoint folder; raise it when an older program could not read a new one
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 Stage = Literal["stage1", "stage2"]
@@ -93,6 +97,23 @@ class FolderWeights:
         model.load_state_dict(saved.state_dict(), strict=True)
 
 
+class LoraWeights:
+    """Stage 2 with LoRA: its layers and the adapter, never the frozen language model."""
+
+    stage: Stage = "stage2"
+
+    def __init__(self, settings: LoraSettings, *, base: str) -> None:
+        self._settings, self._base = settings, base
+
+    def save(self, model: LocVLM, folder: Path, gather: GatherState) -> None:
+        """A LoRA folder, see `locvlm/model/lora.py`."""
+        save_lora(model, folder, self._settings, base=self._base)
+
+    def load(self, model: LocVLM, folder: Path) -> None:
+        """Put them back."""
+        load_lora(model, folder)
+
+
 # ---- checkpoints of a run
 
 
@@ -105,6 +126,7 @@ class Description:
     num_ranks: int
     zero_stage: int  # 0: without DeepSpeed
     data: dict[str, Any]  # position in the data, see `StepLoader.state_dict`
+    layout: int = _LAYOUT
 
 
 def publish(run: Path, name: str) -> None:
@@ -124,12 +146,51 @@ def write_description(folder: Path, description: Description) -> None:
 
 def last_checkpoint(run: Path) -> Path | None:
     """The newest complete checkpoint of a run folder; None if it has none."""
-    found = [
+    found = _checkpoints(run)
+    return found[-1][1] if found else None
+
+
+def _checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every complete checkpoint, in order."""
+    return sorted(
         (int(match[1]), folder)
         for folder in (run.iterdir() if run.is_dir() else ())
         if (match := _NAME.fullmatch(folder.name)) and (folder / _DESCRIPTION).is_file()
-    ]
-    return max(found)[1] if found else None
+    )
+
+
+@contextmanager
+def explaining_failure(run: Path, name: str) -> Iterator[None]:
+    """Say what a failed write leaves behind: all that was complete before.
+
+    Raises:
+        RuntimeError: from the failure, naming the folder, the free space and the newest checkpoint.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own
+        newest = last_checkpoint(run)
+        kept = f"{newest} is intact: the same command goes on from it" if newest else "No earlier one stands"
+        free_gb = shutil.disk_usage(run).free / 1e9
+        raise RuntimeError(
+            f"could not write {run / name}: {error}. {kept}. The disk has {free_gb:.1f} GB free; make room, "
+            f"or keep fewer checkpoints (training.save_total_limit, faults.max_checkpoints_gb)"
+        ) from error
+
+
+def keep_within(run: Path, *, max_gb: float) -> None:
+    """Delete the oldest checkpoints until all together take at most `max_gb` (10^9 bytes); never the newest.
+
+    0 sets no limit.
+    """
+    folders = [folder for _, folder in _checkpoints(run)]
+    sizes = [sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in folders]
+    for folder, size in list(zip(folders, sizes, strict=True))[:-1]:
+        if not max_gb or sum(sizes) <= max_gb * 1e9:
+            return
+        logger.info("removing %s: the checkpoints take more than %g GB", folder, max_gb)
+        shutil.rmtree(folder)
+        sizes.remove(size)
 
 
 def remove_incomplete(run: Path) -> None:
@@ -150,14 +211,20 @@ def describe(folder: Path) -> Description:
             f"cannot resume from {folder}: it has no {_DESCRIPTION}, so it is no complete checkpoint; "
             f"expected a folder RUN/checkpoint-N. To start from weights alone, name them as model.checkpoint"
         )
-    return Description(**read_json(folder / _DESCRIPTION))
+    values = read_json(folder / _DESCRIPTION)
+    if values.get("layout", 1) > _LAYOUT:
+        raise ValueError(
+            f"cannot resume from {folder}: it has layout {values['layout']}, this version of LocVLM reads up "
+            f"to {_LAYOUT}; use the version that wrote it, see environment.json beside it"
+        )
+    return Description(**values)
 
 
-def require_resumable(folder: Path, *, stage: Stage, num_ranks: int, zero_stage: int) -> int:
-    """The step at which a run of this kind goes on from a checkpoint.
+def require_resumable(folder: Path, *, stage: Stage, zero_stage: int) -> Description:
+    """What a checkpoint is that a run of this kind is to go on from.
 
     Raises:
-        ValueError: if it is incomplete, of another stage, of another engine, or DeepSpeed's for other ranks.
+        ValueError: if it is incomplete, of another stage or of another engine.
     """
     found = describe(folder)
     if found.stage != stage:
@@ -169,12 +236,7 @@ def require_resumable(folder: Path, *, stage: Stage, num_ranks: int, zero_stage:
             f"cannot resume from {folder}: it was written with {_engine(found.zero_stage)}, this run has "
             f"{_engine(zero_stage)}; optimizer states do not carry over, so keep training.deepspeed as it was"
         )
-    if zero_stage and found.num_ranks != num_ranks:
-        raise ValueError(
-            f"cannot resume from {folder}: DeepSpeed wrote it on {found.num_ranks} ranks, "
-            f"this run has {num_ranks}; start {found.num_ranks}, or convert it by DeepSpeed's ds_to_universal"
-        )
-    return found.step
+    return found
 
 
 def load_deepspeed(engine: Any, folder: Path) -> None:

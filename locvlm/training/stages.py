@@ -22,18 +22,21 @@ from locvlm.coords.contract import CoordinateContract, require_same
 from locvlm.data.image import read_pixels
 from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
 from locvlm.data.packing import PackingConfig
+from locvlm.data.quarantine import Quarantine
 from locvlm.io import write_json
 from locvlm.log import setup_logging
 from locvlm.model.freeze import FreezeRow
 from locvlm.model.locvlm import LocVLM
+from locvlm.model.lora import LoraSettings, apply_lora
 from locvlm.objectives.render import render_record
 from locvlm.records import Record, Sample
 from locvlm.runs import RunFolder, start_run
 from locvlm.spec import VisionSpec
-from locvlm.training import checkpoint
+from locvlm.training import checkpoint, kernels
 from locvlm.training.arguments import (
     CoordsConfig,
     DataConfig,
+    FaultConfig,
     ModelConfig,
     OptimizerConfig,
     Stage1Config,
@@ -59,6 +62,7 @@ _MAY_CHANGE = (  # settings that a resumed run may have changed
     "data.num_workers",
     "data.max_dropped_fraction",
     "evaluation",
+    "faults",
 )
 
 
@@ -138,22 +142,36 @@ def open_model(
     """The starting checkpoint, its coordinate contract settled; under ZeRO-3 spread over ranks as it is read.
 
     Raises:
-        ValueError: if the folder holds no model, or one trained with another codec, frame or location.
+        ValueError: if the folder holds no model, or one trained with another codec, frame or location; or
+            if this machine cannot train with the attention that is asked for.
     """
     if not (Path(config.checkpoint) / "config.json").is_file():
         raise ValueError(
             f"model.checkpoint: no model in {config.checkpoint!r}; make one with scripts/init_checkpoint.py"
         )
+    kernels.prepare(config)
     # DeepSpeed keeps its own fp32 copy of what trains; without it, autocast needs fp32 weights
     dtype = torch.bfloat16 if args.deepspeed and args.bf16 else torch.float32
     model = LocVLM.from_pretrained(
-        config.checkpoint, dtype=dtype, attn_implementation=config.attn_implementation, use_safetensors=True
+        config.checkpoint,
+        dtype=dtype,
+        attn_implementation=config.attn_implementation,
+        use_safetensors=True,
+        quantization_config=kernels.quantization(config),
     )
     settle_contract(model, coords, checkpoint_name=config.checkpoint)
     if conversation is not None:
         model.config.locvlm = {**model.config.locvlm, "conversation": conversation, _TRAINED_KEY: True}
     logger.info("%s; %s", config.checkpoint, model.contract)
     return model
+
+
+def choose_parts(model: LocVLM, lora: LoraSettings | None, *, seed: int) -> tuple[str, ...]:
+    """What stage 2 trains, for `freeze`: adapter and language model, or LoRA layers, which come in here."""
+    if lora is None:
+        return ("adapter", "llm")
+    apply_lora(model, lora, seed=seed)
+    return ("adapter", "lora")
 
 
 def settle_contract(model: LocVLM, coords: CoordsConfig, *, checkpoint_name: str) -> None:
@@ -196,11 +214,19 @@ def open_steps(
     """This rank's micro-batches of the whole run.
 
     Raises:
-        ValueError: for a file that is missing, empty or malformed, or rows longer than the model's context.
+        ValueError: for a file that is missing, empty or malformed, rows longer than the model's context, or
+            a tokenizer that is not the language model's.
     """
     if packing.max_row_tokens > (limit := model.text_spec.max_position):
         raise ValueError(
             f"packing.max_row_tokens is {packing.max_row_tokens}, more than the model's {limit} positions"
+        )
+    num_rows = model.config.get_text_config().vocab_size
+    if len(tokenizer) > num_rows:
+        raise ValueError(
+            f"the checkpoint's tokenizer has {len(tokenizer)} tokens, its language model only {num_rows} "
+            f"embedding rows: they do not belong together. Make the checkpoint again by "
+            f"scripts/init_checkpoint.py"
         )
     datasets, mixture = open_sources(
         data.sources, seed=data.seed, conversations_per_step=data.conversations_per_step
@@ -228,6 +254,9 @@ def open_steps(
         epochs=None if has_steps else args.num_train_epochs,
         num_workers=data.num_workers,
         max_dropped_fraction=data.max_dropped_fraction,
+        quarantine=Quarantine(
+            Path(str(args.output_dir)), rank=args.process_index, world_size=args.world_size
+        ),
     )
 
 
@@ -273,6 +302,7 @@ def make_trainer(
     run: RunFolder,
     evaluation: PeriodicEvaluation | None = None,
     optimizer: OptimizerConfig | None = None,
+    faults: FaultConfig | None = None,
 ) -> LocVLMTrainer:
     """The trainer, logging to the run folder."""
     return LocVLMTrainer(
@@ -283,6 +313,7 @@ def make_trainer(
         metrics=run.metrics.write,
         evaluation=evaluation,
         optimizer=optimizer,
+        faults=faults,
     )
 
 
@@ -314,15 +345,21 @@ def train(trainer: LocVLMTrainer, run: RunFolder) -> None:
 
     Raises:
         ValueError: if `training.resume_from_checkpoint` names one that this run cannot go on from.
+        BadLoss: if a loss is no number, or a leap, and `faults.on_bad_loss` says to stop.
+        SystemExit: with `PREEMPTED_EXIT_CODE`, once a signal has told the run to leave and it has saved.
     """
     chosen = trainer.args.resume_from_checkpoint
     folder = Path(chosen) if chosen else checkpoint.last_checkpoint(run.path)
-    step = trainer.require_resumable(folder) if folder else 0
+    step = trainer.prepare_resume(folder) if folder else 0
     if folder is not None:
         logger.info("going on from %s", folder)
     if dist.is_main():
         run.metrics.rewind(step)  # what a stopped run logged beyond its last checkpoint comes again
+    if trainer.loader.quarantine is not None:
+        trainer.loader.quarantine.rewind(step)
     trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+    if trainer.preemption.has_come:
+        trainer.preemption.leave(trainer.state.global_step)
 
 
 def finish(trainer: LocVLMTrainer, run: RunFolder, loader: StepLoader) -> Path:

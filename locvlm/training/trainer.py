@@ -27,10 +27,13 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy, rotate_ch
 from locvlm.data.loader import StepLoader
 from locvlm.model.locvlm import LocVLM
 from locvlm.muon import Muon, muon_groups
-from locvlm.training import checkpoint
-from locvlm.training.arguments import OptimizerConfig
+from locvlm.training import checkpoint, universal
+from locvlm.training.arguments import FaultConfig, OptimizerConfig
 from locvlm.training.evaluation import PeriodicEvaluation
+from locvlm.training.loss_guard import LossGuard, without_targets
+from locvlm.training.preemption import Preemption
 from locvlm.training.throughput import StepMeter
+from locvlm.training.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class LocVLMTrainer(Trainer):
         metrics: called on the main process with every logged row.
         evaluation: scores the model during training.
         optimizer: AdamW as `args` says, or Muon for the matrices of adapter and blocks.
+        faults: what to do when something goes wrong.
 
     Raises:
         ValueError: for Muon under DeepSpeed, which hands an optimizer pieces of matrices.
@@ -61,22 +65,27 @@ class LocVLMTrainer(Trainer):
         metrics: Callable[..., None],
         evaluation: PeriodicEvaluation | None = None,
         optimizer: OptimizerConfig | None = None,
+        faults: FaultConfig | None = None,
     ) -> None:
         self._optimizer_config = optimizer or OptimizerConfig()
+        self._faults = faults or FaultConfig()
         if self._optimizer_config.matrices == "muon" and args.deepspeed:
             raise ValueError(
                 "optimizer.matrices is muon, but training.deepspeed is set: ZeRO steps flattened pieces of "
                 "matrices. Leave one of the two out"
             )
         args.max_steps = loader.num_steps
-        self._loader = loader
+        self.loader = loader
         self._weights = weights
         self._metrics = metrics
         self._core = model  # `self.model`, of which the library does not know the class
         self._run = self._checkpoint_root = Path(str(args.output_dir))
         self._last_logged = self._next_line = 0
         self.meter = StepMeter()
-        callbacks: list[TrainerCallback] = [_EpochCounter(loader)]
+        self.preemption = Preemption(self._run)
+        self._guard = LossGuard(self._faults, run=self._run, ids_of_step=loader.ids_of_step)
+        watchdog = Watchdog(self._run, stalled_after_s=self._faults.stalled_after_s)
+        callbacks: list[TrainerCallback] = [_EpochCounter(loader), self.preemption, watchdog]
         if evaluation is not None:
             evaluation.trainer = self
             callbacks.append(evaluation)
@@ -103,7 +112,7 @@ class LocVLMTrainer(Trainer):
 
     def get_train_dataloader(self) -> Any:
         """The loader itself, all epochs in one: it deals to ranks and seeks on its own."""
-        return self._loader
+        return self.loader
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):  # type: ignore[no-untyped-def]
         """One step's micro-batches of this rank, counted while they are still on the CPU, and its targets.
@@ -125,6 +134,11 @@ class LocVLMTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # type: ignore[no-untyped-def]
         """This micro-batch's share of the step's mean, times the ranks over which gradients are averaged."""
         outputs = model(**inputs)
+        if self._guard.is_on:
+            judgement = self._guard.judge(outputs.loss, inputs)
+            if judgement.problem:
+                self._guard.report(judgement, step=self.state.global_step)
+                outputs = model(**without_targets(inputs))  # every parameter takes part in it, all with 0
         loss = outputs.loss * self.args.world_size
         return (loss, outputs) if return_outputs else loss
 
@@ -177,7 +191,7 @@ class LocVLMTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint beside its place, then move it there: it is complete or not there at all."""
         run, name = self._run, f"checkpoint-{self.state.global_step}"
-        with self.meter.paused():
+        with self.meter.paused(), checkpoint.explaining_failure(run, name):
             self._checkpoint_root = run / checkpoint.STAGING
             try:
                 super()._save_checkpoint(model, trial)
@@ -186,14 +200,16 @@ class LocVLMTrainer(Trainer):
             self._publish(name, lambda folder: checkpoint.write_description(folder, self._description()))
             if self.args.should_save:
                 rotate_checkpoints(str(run), save_total_limit=self.args.save_total_limit)
+                checkpoint.keep_within(run, max_gb=self._faults.max_checkpoints_gb)
 
     def save_complete(self, name: str, add: Callable[[Path], None] = lambda folder: None) -> None:
         """Write the weights as RUN/NAME, which appears complete. Every rank has to call this.
 
         `add` may write more into the folder; called on the main process.
         """
-        self.save_model(str(self._run / checkpoint.STAGING / name))
-        self._publish(name, add)
+        with checkpoint.explaining_failure(self._run, name):
+            self.save_model(str(self._run / checkpoint.STAGING / name))
+            self._publish(name, add)
 
     def _publish(self, name: str, add: Callable[[Path], None]) -> None:
         self.accelerator.wait_for_everyone()
@@ -209,14 +225,20 @@ class LocVLMTrainer(Trainer):
             stage=self._weights.stage,
             num_ranks=self.args.world_size,
             zero_stage=self.zero_stage,
-            data=self._loader.state_dict(step),
+            data=self.loader.state_dict(step),
         )
 
-    def require_resumable(self, folder: Path) -> int:
-        """The step at which this run would go on from a checkpoint; ValueError if it cannot."""
-        return checkpoint.require_resumable(
-            folder, stage=self._weights.stage, num_ranks=self.args.world_size, zero_stage=self.zero_stage
-        )
+    def prepare_resume(self, folder: Path) -> int:
+        """The step at which this run goes on from a checkpoint. Every rank has to call this.
+
+        Raises:
+            ValueError: if it cannot.
+        """
+        found = checkpoint.require_resumable(folder, stage=self._weights.stage, zero_stage=self.zero_stage)
+        if self.is_deepspeed_enabled and found.num_ranks != self.args.world_size:
+            universal.convert(folder)
+            universal.read_universal(self.accelerator.state.deepspeed_plugin.deepspeed_config)
+        return found.step
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_deepspeed_enabled:
@@ -246,8 +268,7 @@ class _EpochCounter(TrainerCallback):
         self._loader = loader
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        mixture = self._loader.builder.mixture
-        steps_per_epoch = mixture.epoch_draws / mixture.conversations_per_step
+        steps_per_epoch = self._loader.steps_per_epoch
         state.epoch = state.global_step / steps_per_epoch
         if int(state.epoch) > int((state.global_step - 1) / steps_per_epoch):
             control.should_save |= args.save_strategy == SaveStrategy.EPOCH

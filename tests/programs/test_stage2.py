@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import AutoProcessor
 
+from locvlm.constants import PREEMPTED_EXIT_CODE
 from locvlm.coords.contract import CoordinateContract
 from locvlm.io import read_json, read_jsonl, write_json, write_jsonl
 from locvlm.model.adapter import save_adapter
@@ -48,25 +50,51 @@ def test_the_loss_falls_and_the_final_folder_loads_with_its_processor(stage2, ro
     assert AutoProcessor.from_pretrained(stage2 / "final").image_token == "<image>"
 
 
+def signal_in_step_8(command: list[str], run: Path, number: signal.Signals, *, cwd: Path) -> int:
+    """Start a run, signal it once it has logged step 7, and give back its exit status."""
+    log = run.with_name("log")
+    with open(log, "w") as out:
+        process = subprocess.Popen(command, cwd=cwd, stdout=out, stderr=out)
+        deadline = time.monotonic() + 120
+        while not (run / "metrics.jsonl").is_file() or '"step": 7' not in (run / "metrics.jsonl").read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(number)
+        return process.wait()
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(
     stage2, tiny_world, tmp_path, repo_root, rows_of, weights_of
 ):
     run = tmp_path / "run"
     command = [sys.executable, "train/stage2.py", *tiny_world.stage(2, run, *STEPS)]
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(command, cwd=repo_root, stdout=log, stderr=log)
-        deadline = time.monotonic() + 120
-        while not (run / "metrics.jsonl").is_file() or '"step": 7' not in (run / "metrics.jsonl").read_text():
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    signal_in_step_8(command, run, signal.SIGKILL, cwd=repo_root)
     assert (run / "checkpoint-5").is_dir()
     assert not (run / "final").exists()
 
     subprocess.run(command, cwd=repo_root, check=True, capture_output=True)
 
+    assert [row["loss"] for row in rows_of(run)] == [row["loss"] for row in rows_of(stage2)]
+    whole, resumed = weights_of(stage2 / "final"), weights_of(run / "final")
+    assert max(float((whole[name] - resumed[name]).abs().max()) for name in whole) == 0.0
+
+
+def test_a_run_that_is_told_to_leave_saves_and_says_so_by_its_exit_status(
+    stage2, tiny_world, tmp_path, repo_root, run_stage, rows_of, weights_of
+):
+    run = tmp_path / "run"
+    arguments = tiny_world.stage(2, run, *STEPS)
+    command = [sys.executable, "train/stage2.py", *arguments]
+    assert signal_in_step_8(command, run, signal.SIGUSR1, cwd=repo_root) == PREEMPTED_EXIT_CODE
+    step = read_json(run / "preempted.json")["step"]
+    assert step >= 8
+    assert (run / f"checkpoint-{step}" / "checkpoint.json").is_file()
+    assert not (run / "final").exists()
+
+    run_stage(2, arguments)
+
+    assert not (run / "preempted.json").exists()
     assert [row["loss"] for row in rows_of(run)] == [row["loss"] for row in rows_of(stage2)]
     whole, resumed = weights_of(stage2 / "final"), weights_of(run / "final")
     assert max(float((whole[name] - resumed[name]).abs().max()) for name in whole) == 0.0
@@ -197,7 +225,7 @@ def test_a_malformed_record_is_named_by_file_and_line(tiny_world, run_stage, tmp
 def test_weights_of_another_shape_are_refused(tiny_world, run_stage, tmp_path):
     save_adapter(LocVLM.from_pretrained(tiny_world.init), tmp_path / "adapter")
     save_file({"linear_1.weight": torch.zeros(2, 2)}, tmp_path / "adapter" / "adapter.safetensors")
-    with pytest.raises(ValueError, match=r"missing \['linear_1\.bias'"):
+    with pytest.raises(ValueError, match=r"3 missing: linear_1\.bias.*linear_1\.weight has shape \(2, 2\)"):
         run_stage(2, tiny_world.stage(2, tmp_path / "run", "--model.adapter", str(tmp_path / "adapter")))
 
 

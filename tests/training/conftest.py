@@ -11,12 +11,17 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
+from locvlm.config import load_config
 from locvlm.data.prompt import chat_template
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.geometry import Box
 from locvlm.io import read_jsonl, record_to_json, write_jsonl
 from locvlm.model.compose import compose, save_checkpoint
+from locvlm.model.freeze import freeze
 from locvlm.records import Query, Record
+from locvlm.training import stages
+from locvlm.training.arguments import Stage2Config
+from locvlm.training.checkpoint import FolderWeights
 from locvlm.world.pretraining.tokenizer import train_tokenizer
 
 NAMES = ("red square", "blue disc", "green bar", "white cross")
@@ -124,6 +129,33 @@ def run_stage(monkeypatch, repo_root):
         runpy.run_path(f"train/stage{number}.py", run_name="__main__")
 
     return run
+
+
+@pytest.fixture
+def build(tiny_world, tmp_path, monkeypatch, repo_root):
+    """build("--a.b", "value", ...): trainer and run folder of stage 2 on the tiny world."""
+
+    def make(*overrides, run="run", evaluation=None):
+        monkeypatch.chdir(repo_root)
+        cfg = load_config(Stage2Config, tiny_world.stage(2, tmp_path / run, *overrides))
+        args, folder = stages.start(cfg)
+        tokenizer = load_tokenizer(cfg.model.checkpoint)
+        model = stages.open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
+        freeze(model, train=stages.choose_parts(model, cfg.lora, seed=args.seed))
+        loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
+        trainer = stages.make_trainer(
+            model,
+            args,
+            loader=loader,
+            weights=FolderWeights(tokenizer, None),
+            run=folder,
+            evaluation=evaluation and evaluation(folder),
+            optimizer=cfg.optimizer,
+            faults=cfg.faults,
+        )
+        return trainer, folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

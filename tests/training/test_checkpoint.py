@@ -1,5 +1,6 @@
 import pytest
 
+from locvlm.io import read_json, write_json
 from locvlm.training import checkpoint
 from locvlm.training.checkpoint import Description
 
@@ -49,16 +50,32 @@ def test_a_checkpoint_replaces_an_older_one_of_the_same_step(tmp_path):
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path, changes, message):
     folder = write(tmp_path, 5, **changes)
     with pytest.raises(ValueError, match=message):
-        checkpoint.require_resumable(folder, stage="stage1", num_ranks=1, zero_stage=0)
+        checkpoint.require_resumable(folder, stage="stage1", zero_stage=0)
 
 
-def test_only_deepspeed_needs_as_many_ranks_as_before(tmp_path):
-    plain, sharded = write(tmp_path, 5, num_ranks=2), write(tmp_path, 6, num_ranks=2, zero_stage=3)
-    assert checkpoint.require_resumable(plain, stage="stage1", num_ranks=4, zero_stage=0) == 5
-    with pytest.raises(ValueError, match=r"on 2 ranks, this run has 4; start 2.*ds_to_universal"):
-        checkpoint.require_resumable(sharded, stage="stage1", num_ranks=4, zero_stage=3)
+def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path):
+    folder = write(tmp_path, 5)
+    write_json(folder / "checkpoint.json", {**read_json(folder / "checkpoint.json"), "layout": 9, "new": 1})
+    with pytest.raises(ValueError, match=r"it has layout 9, this version of LocVLM reads up to 1; use the"):
+        checkpoint.describe(folder)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "kept"), [(0, [1, 2, 3]), (1, [1, 2, 3]), (3e-7, [2, 3]), (1e-12, [3])]
+)
+def test_the_newest_checkpoints_that_fit_the_budget_are_kept(tmp_path, gigabytes, kept):
+    for step in (1, 2, 3):
+        write(tmp_path, step)
+    checkpoint.keep_within(tmp_path, max_gb=gigabytes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"checkpoint-{step}" for step in kept]
+
+
+def test_what_a_run_goes_on_from_is_described(tmp_path):
+    folder = write(tmp_path, 6, num_ranks=2, zero_stage=3)
+    found = checkpoint.require_resumable(folder, stage="stage1", zero_stage=3)
+    assert (found.step, found.num_ranks) == (6, 2)
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no checkpoint\.json.*model\.checkpoint"):
-        checkpoint.require_resumable(tmp_path, stage="stage1", num_ranks=1, zero_stage=0)
+        checkpoint.require_resumable(tmp_path, stage="stage1", zero_stage=0)

@@ -14,8 +14,14 @@ from locvlm.training.arguments import Stage1Config, Stage2Config, check_training
         ("tiny", Stage2Config),
         ("demo_stage1", Stage1Config),
         ("demo_stage2", Stage2Config),
+        ("llava15_baseline_stage1", Stage1Config),
+        ("llava15_baseline_stage2", Stage2Config),
+        ("locvlm_b_refcoco", Stage2Config),
         ("locvlm_b_stage1", Stage1Config),
         ("locvlm_b_stage2", Stage2Config),
+        ("locvlm_l_stage1", Stage1Config),
+        ("locvlm_l_stage2", Stage2Config),
+        ("locvlm_l_stage2_vqa", Stage2Config),
         ("try_coco", Stage2Config),
     ],
 )
@@ -30,6 +36,88 @@ def test_every_config_is_listed_above(repo_root):
     names = {path.stem for path in (repo_root / "train" / "configs").glob("*.yaml")}
     listed = test_every_run_config_is_read_strictly_to_the_last_argument.pytestmark[0].args[1]
     assert names == {name for name, _ in listed}
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "batch", "learning_rate", "warmup", "epochs"),
+    [
+        ("locvlm_b_stage1", Stage1Config, 128, 2e-3, 0.03, 1),
+        ("locvlm_b_stage2", Stage2Config, 64, 2e-5, 0.3, 10),
+        ("locvlm_l_stage1", Stage1Config, 256, 1e-3, 0.03, 1),
+        ("locvlm_l_stage2", Stage2Config, 64, 2e-5, 0.3, 10),
+        ("llava15_baseline_stage1", Stage1Config, 256, 1e-3, 0.03, 1),
+        ("llava15_baseline_stage2", Stage2Config, 128, 2e-5, 0.03, 1),
+    ],
+)
+def test_configs_have_the_papers_values(repo_root, name, cls, batch, learning_rate, warmup, epochs):
+    cfg = load_config(cls, ["--config", str(repo_root / "train" / "configs" / f"{name}.yaml")])
+    training = check_training(cfg.training)
+    assert cfg.data.conversations_per_step == batch
+    assert (training["learning_rate"], training["warmup_steps"]) == (learning_rate, warmup)
+    assert training["num_train_epochs"] == epochs
+    assert (training["lr_scheduler_type"], training["weight_decay"], training["bf16"]) == (
+        "cosine",
+        0.0,
+        True,
+    )
+    assert cfg.packing.max_row_tokens == 2048
+    is_stage2 = cls is Stage2Config
+    assert cfg.data.conversation == ("vicuna_v1" if is_stage2 else "plain")
+    assert (cfg.model.adapter is not None) == is_stage2
+
+
+def test_stage_2_starts_where_stage_1_of_its_model_ends(repo_root):
+    for name in ("locvlm_b", "locvlm_l", "llava15_baseline"):
+        paths = [repo_root / "train" / "configs" / f"{name}_stage{stage}.yaml" for stage in (1, 2)]
+        first = load_config(Stage1Config, ["--config", str(paths[0])])
+        second = load_config(Stage2Config, ["--config", str(paths[1])])
+        assert second.model.checkpoint == first.model.checkpoint
+        assert second.model.adapter == f"{first.training['output_dir']}/final"
+        assert second.coords.frame == first.coords.frame  # stage 2 refuses an adapter of another
+
+
+def ablations(document):
+    """(configuration, overrides) of every row of a document's tables that has overrides."""
+    base = None
+    for line in document.read_text().splitlines():
+        if found := re.match(r"deepspeed train/stage2.py --config (\S+)$", line):
+            base = found[1]
+        if line.startswith("|") and (overrides := re.search(r"`(--[^`]+)`", line)):
+            named = re.search(r"`(train/configs/\w+\.yaml)`", line)
+            yield named[1] if named else base, shlex.split(overrides[1])
+
+
+def test_every_override_in_the_ablations_is_accepted(repo_root):
+    rows = list(ablations(repo_root / "docs" / "ablations.md"))
+    assert len(rows) == 13  # Tab. 2: 3, Tab. 11: 7, other readings: 3
+    folders = []
+    for config, overrides in rows:
+        cls = Stage1Config if "stage1" in config else Stage2Config
+        plain = load_config(cls, ["--config", str(repo_root / config)])
+        cfg = load_config(cls, ["--config", str(repo_root / config), *overrides])
+        folders.append(check_training(cfg.training)["output_dir"])
+        is_default = {folders[-1]} <= {"runs/ablations/ivb", "runs/ablations/bbox"}
+        changed = (cfg.data, cfg.coords, {**cfg.training, "output_dir": ""}) != (
+            plain.data,
+            plain.coords,
+            {**plain.training, "output_dir": ""},
+        )
+        assert changed != is_default, overrides
+    assert len(folders) == len(set(folders))  # a folder holds one configuration
+
+
+def test_the_rows_of_table_11_ask_what_they_say(repo_root):
+    asked = {}
+    for config, overrides in ablations(repo_root / "docs" / "ablations.md"):
+        if "stage2" in config:
+            cfg = load_config(Stage2Config, ["--config", str(repo_root / config), *overrides])
+            sources = {source.name: source.objectives for source in cfg.data.sources}
+            asked[cfg.training["output_dir"].rpartition("/")[2]] = sources
+    assert "localize_instruct_200k" not in asked["none"]
+    assert asked["locpred"]["localize_instruct_200k"] == ("locpred",)
+    assert asked["locpred_negpred"]["localize_instruct_200k"] == ("locpred", "negpred")
+    assert asked["all"]["localize_instruct_200k"] == ("locpred", "negpred", "revloc")
+    assert all("llava_instruct_158k" in sources for sources in asked.values())
 
 
 def stage2_commands(document):

@@ -1,17 +1,17 @@
 """The step's gradient, exactly; resume; evaluation during training. One process, 50,000 parameters."""
 
+import resource
+import shutil
+
 import pytest
 import torch
 from transformers import TrainerCallback
 
-from locvlm.config import load_config
-from locvlm.data.tokenize import load_tokenizer
 from locvlm.io import read_json, read_jsonl
-from locvlm.model.freeze import freeze
 from locvlm.model.locvlm import LocVLM
 from locvlm.training import stages
-from locvlm.training.arguments import EvaluationConfig, OptimizerConfig, Stage2Config
-from locvlm.training.checkpoint import FolderWeights, last_checkpoint
+from locvlm.training.arguments import EvaluationConfig, OptimizerConfig
+from locvlm.training.checkpoint import last_checkpoint
 from locvlm.training.evaluation import PeriodicEvaluation
 from locvlm.training.trainer import LocVLMTrainer
 
@@ -24,32 +24,6 @@ class StopAt(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         control.should_training_stop = state.global_step >= self.step
-
-
-@pytest.fixture
-def build(tiny_world, tmp_path, monkeypatch, repo_root):
-    """build("--a.b", "value", ...): trainer and run folder of stage 2 on the tiny world."""
-
-    def make(*overrides, run="run", evaluation=None):
-        monkeypatch.chdir(repo_root)
-        cfg = load_config(Stage2Config, tiny_world.stage(2, tmp_path / run, *overrides))
-        args, folder = stages.start(cfg)
-        tokenizer = load_tokenizer(cfg.model.checkpoint)
-        model = stages.open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
-        freeze(model, train=("adapter", "llm"))
-        loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
-        trainer = stages.make_trainer(
-            model,
-            args,
-            loader=loader,
-            weights=FolderWeights(tokenizer, None),
-            run=folder,
-            evaluation=evaluation and evaluation(folder),
-            optimizer=cfg.optimizer,
-        )
-        return trainer, folder
-
-    return make
 
 
 def train(trainer, folder):
@@ -87,7 +61,7 @@ def test_a_step_moves_weights_by_the_gradient_of_the_mean_over_all_its_targets(b
         ),
     )
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
-    batches = trainer._loader.builder.build(0, rank=0).batches
+    batches = trainer.loader.builder.build(0, rank=0).batches
     counts = [int(batch["target_weights"].sum()) for batch in batches]
     assert passes == 1 or len(set(counts)) > 1  # unequal passes, or a mean of means would pass, too
     twin = LocVLM.from_pretrained(trainer.model.config.name_or_path, attn_implementation="sdpa")
@@ -153,7 +127,7 @@ def test_muon_and_deepspeed_are_not_taken_together(build, monkeypatch):
         LocVLMTrainer(
             trainer.model,
             trainer.args,
-            loader=trainer._loader,
+            loader=trainer.loader,
             weights=trainer._weights,
             metrics=print,
             optimizer=OptimizerConfig(matrices="muon"),
@@ -184,6 +158,38 @@ def test_only_as_many_checkpoints_are_kept_as_asked_for(build):
     assert sorted(path.name for path in folder.path.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-8"]
 
 
+def test_the_oldest_checkpoints_make_room(build):
+    trainer, folder = build("--training.save_steps", "2", "--faults.max_checkpoints_gb", "1e-9")
+    train(trainer, folder)
+    assert [path.name for path in folder.path.glob("checkpoint-*")] == ["checkpoint-10"]
+
+
+class FilesMayGrowNoLonger(TrainerCallback):
+    """From a step on no file may be larger than 20 kB, as on a disk that is full."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 6:
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_intact(build):
+    whole_trainer, whole = build(run="whole")
+    train(whole_trainer, whole)
+    trainer, folder = build()
+    trainer.add_callback(FilesMayGrowNoLonger())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(RuntimeError, match=r"could not write .*checkpoint-10: .*checkpoint-5 is intact"):
+            train(trainer, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    again, folder = build()
+    train(again, folder)
+    losses = [[row["loss"] for _, row in read_jsonl(f.path / "metrics.jsonl")] for f in (whole, folder)]
+    assert losses[0] == losses[1]
+
+
 def test_a_checkpoint_per_epoch_means_the_data_s_epochs(build):
     trainer, folder = build("--training.save_strategy", "epoch", "--training.max_steps", "5")
     train(trainer, folder)  # two steps make an epoch
@@ -209,6 +215,18 @@ def test_bf16_autocast_trains_fp32_weights_on_a_cpu(build, rows_of):
     for row, exact in zip(rows_of(folder.path), rows_of(exact_folder.path), strict=True):
         assert row["loss"] == pytest.approx(exact["loss"], rel=0.01)  # bf16 has 8 bits
         assert row["loss"] != exact["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_steps_give_the_losses_of_plain_ones(build, rows_of):
+    short = ("--training.max_steps", "3")
+    plain_trainer, plain = build(*short, run="plain")
+    train(plain_trainer, plain)
+    trainer, folder = build(*short, "--training.torch_compile", "true")
+    train(trainer, folder)
+    losses = [row["loss"] for row in rows_of(plain.path)]
+    assert [row["loss"] for row in rows_of(folder.path)] == pytest.approx(losses, rel=1e-5)
 
 
 def test_another_configuration_in_the_same_folder_is_refused_with_the_way_out(build):
