@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Environment, linters, types, tests: everything a change has to pass.
-#   bash scripts/test.sh                    all but the slow tests
-#   bash scripts/test.sh --slow             these too
+#   bash scripts/test.sh                    all but the slow tests, and those that need a SLURM
+#   bash scripts/test.sh --slow             the slow ones too
 #   bash scripts/test.sh tests/test_io.py   the checks, and only these tests (any pytest arguments)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,9 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup_env.sh
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-selection=(-m "not slow")
+selection=(-m "not slow and not slurm")
 if [ "${1:-}" = --slow ]; then
-  selection=()
+  selection=(-m "not slurm")
   shift
 fi
 .venv/bin/ruff check .
