@@ -77,7 +77,7 @@ def prepare(out: Path, size: Size, *, codec: str, seed: int) -> tuple[Phase, Pha
             "negatives-per-image": absent,
             "seed": seed,
         }
-        for split, absent in (("train", 2), ("val", 4))
+        for split, absent in (("train", 1), ("val", 4))
     ]
     spatial = {"instances": notes / "instances_val.json", "out": data, "seed": seed}
     return (

@@ -162,11 +162,13 @@ def contrast(
     train_clip(model, views, run, lambda: save_weights(model, path), by_patch=by_patch)
 
 
-def run_of(steps: int, batch: int, rate: float, **settings: float) -> "PretrainRun":
-    """A run whose learning rates are `rate` of the usual."""
+def run_of(steps: int, batch: int, rate: float, *, learning_rate: float | None = None) -> "PretrainRun":
+    """A run whose learning rates are `rate` of the usual; `learning_rate` is that of all but matrices."""
     from locvlm.world.pretraining.loop import PretrainRun
 
-    usual = PretrainRun(steps=steps, batch=batch, **settings)
+    usual = PretrainRun(steps=steps, batch=batch)
+    if learning_rate is not None:
+        usual = dataclasses.replace(usual, learning_rate=learning_rate)
     rates = (usual.learning_rate, usual.muon_learning_rate)
     return dataclasses.replace(usual, learning_rate=rate * rates[0], muon_learning_rate=rate * rates[1])
 
@@ -259,7 +261,7 @@ def main() -> None:
     """Make the parts that are asked for."""
     args = parse_arguments()
     setup_logging(0)
-    makers = {
+    makers: dict[str, Callable[[argparse.Namespace], None]] = {
         "tokenizer": make_tokenizer,
         "clip": make_clip,
         "patches": make_clip_patches,
