@@ -140,7 +140,7 @@ def test_the_readmes_stage_2_commands_are_accepted_after_the_demo(repo_root, mon
     assert len(folders) == len(set(folders)) >= 3  # a folder holds one configuration
 
 
-@pytest.mark.parametrize("name", ["zero2", "zero3", "zero3_offload"])
+@pytest.mark.parametrize("name", ["zero1", "zero2", "zero2_offload", "zero3", "zero3_offload"])
 def test_deepspeed_takes_sizes_from_the_run_and_sums_gradients_in_fp32(repo_root, name):
     config = read_json(repo_root / "ds_configs" / f"{name}.json")
     sizes = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")

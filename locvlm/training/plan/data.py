@@ -1,0 +1,186 @@
+"""How much there is to learn from, and how long it is: counted in the files, or as stated."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from transformers import LlavaConfig
+
+from locvlm.coords.contract import CoordinateContract
+from locvlm.data.loader import StepBuilder, StepShape, open_sources
+from locvlm.data.mixture import Mixture, Source
+from locvlm.data.objective_filter import SourceData
+from locvlm.data.packing import merge_branches
+from locvlm.data.shards import expand_shards
+from locvlm.data.tokenize import TokenizedSample, load_tokenizer, tokenize_samples
+from locvlm.records import Sample
+from locvlm.spec import VisionSpec
+from locvlm.training.arguments import CoordsConfig, DataConfig, Stage1Config, Stage2Config
+from locvlm.training.plan.shapes import ModelShape, StageName, shape_of
+from locvlm.training.stages import PixelOpener, Renderer
+
+NUM_MEASURED = 512  # conversations that lengths are taken from
+_IMAGE_BYTES = 160e3  # of a file; COCO train2017: 118,287 images in 19 GB
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lengths:
+    """Means over conversations: an image, or none, with what is asked about it. In tokens."""
+
+    prefix_tokens: float  # text before the image, with BOS; the image itself comes on top
+    branches: float  # question-answer pairs, or captions, of an image
+    branch_tokens: float  # of one of them
+    branch_targets: float  # of these, supervised
+    image_fraction: float = 1.0  # conversations that have an image
+    image_bytes: float = _IMAGE_BYTES
+    source: str = "stated"
+
+
+# Means of what the builders make of 83 images of COCO 2017, under LLaMA's tokenizer, codec IVB; in stage 1
+# of one caption, as CC3M and LCS have it.
+ASSUMED: dict[StageName, Lengths] = {
+    "stage1": Lengths(prefix_tokens=1, branches=1, branch_tokens=15, branch_targets=15, source="assumed"),
+    "stage2": Lengths(prefix_tokens=35, branches=11, branch_tokens=44, branch_targets=12, source="assumed"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSize:
+    """The mixture of a run."""
+
+    conversations: int  # in an epoch
+    lengths: Lengths
+    file_bytes: float  # of records and images
+    source: str  # how the number of conversations is known
+
+
+def missing_files(data: DataConfig) -> list[str]:
+    """What is not there yet: files, or shards, with the reason."""
+    missing = []
+    for source in data.sources:
+        try:
+            _files_of(source)
+        except ValueError as error:
+            missing.append(str(error))
+    return missing
+
+
+def _files_of(source: Source) -> list[Path]:
+    """The files of a source; ValueError if one is missing."""
+    if source.kind == "webdataset":
+        return expand_shards(source.path)
+    if not Path(source.path).is_file():
+        raise ValueError(f"no {source.path}")
+    return [Path(source.path)]
+
+
+def size_of_data(data: DataConfig, *, lengths: Lengths, num_samples: int | None) -> DataSize:
+    """Conversations of an epoch, as stated or counted in the files.
+
+    Raises:
+        ValueError: if files are missing and no number is stated.
+    """
+    if num_samples is not None:
+        if num_samples < 1:
+            raise ValueError(f"--samples must be at least 1, got {num_samples}")
+        images = num_samples * lengths.image_fraction * lengths.image_bytes
+        return DataSize(conversations=num_samples, lengths=lengths, file_bytes=images, source="stated")
+    if absent := missing_files(data):
+        raise ValueError(
+            f"data.sources: {'; '.join(absent)}. Where files are not there yet, state how many conversations "
+            f"an epoch has: --samples N"
+        )
+    _, mixture = open_mixture(data)
+    records = sum(path.stat().st_size for source in data.sources for path in _files_of(source))
+    num_beside = sum(
+        size
+        for source, size in zip(data.sources, mixture.sizes, strict=True)
+        if source.kind != "webdataset"  # shards hold their images
+    )
+    images = num_beside * lengths.image_fraction * lengths.image_bytes
+    return DataSize(
+        conversations=mixture.epoch_draws, lengths=lengths, file_bytes=records + images, source="counted"
+    )
+
+
+def choose_lengths(
+    config: Stage1Config | Stage2Config,
+    stage: StageName,
+    *,
+    model: LlavaConfig,
+    tokenizer: str | None,
+    stated: dict[str, float],
+) -> Lengths:
+    """What is stated, over what the files say; over what is assumed, where files or tokenizer are missing."""
+    folder = Path(tokenizer or config.model.checkpoint)
+    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json"))
+    lengths = ASSUMED[stage]
+    if has_tokenizer and not missing_files(config.data):
+        lengths = measure_lengths(config, model=model, tokenizer=folder)
+    elif tokenizer is not None and not has_tokenizer:
+        raise ValueError(f"--tokenizer: {folder} holds no tokenizer.model and no tokenizer.json")
+    if any(value <= 0 for value in stated.values()):
+        raise ValueError(f"lengths must be above 0, got {stated}")
+    return replace(lengths, **stated, source="stated" if stated else lengths.source)  # type: ignore[arg-type]
+
+
+def open_mixture(data: DataConfig) -> tuple[list[SourceData], Mixture]:
+    """The sources, and the order in which steps draw from them."""
+    return open_sources(data.sources, seed=data.seed, conversations_per_step=data.conversations_per_step)
+
+
+def measure_lengths(config: Stage1Config | Stage2Config, *, model: LlavaConfig, tokenizer: Path) -> Lengths:
+    """Means over the first conversations that a run would draw, as it would tokenize them."""
+    data, shape = config.data, shape_of(model)
+    datasets, mixture = open_mixture(data)
+    contract = _contract(config.coords, model, shape)
+    builder = StepBuilder(
+        mixture=mixture,
+        datasets=datasets,
+        render=Renderer(contract, data),
+        open_pixels=PixelOpener(contract, VisionSpec(canvas=shape.canvas, patch=shape.patch)),
+        tokenizer=load_tokenizer(tokenizer),
+        conversation=data.conversation,
+        vision=VisionSpec(canvas=shape.canvas, patch=shape.patch),
+        packing=config.packing,
+        shape=StepShape(),
+        max_conversations=min(NUM_MEASURED, mixture.epoch_draws),
+    )
+    num_steps = math.ceil(min(NUM_MEASURED, mixture.epoch_draws) / data.conversations_per_step)
+    samples = [
+        merge_branches(sample, config.packing.mode)
+        for step in range(num_steps)
+        for sample in builder.samples(step)
+    ]
+    tokenized = tokenize_samples(samples, builder.tokenizer, data.conversation, shape.image_tokens)
+    return _means(samples, tokenized, shape)
+
+
+def _contract(coords: CoordsConfig, config: LlavaConfig, shape: ModelShape) -> CoordinateContract:
+    """As the run would settle it, with the paper's choice where neither checkpoint nor config says one."""
+    ours: dict[str, Any] = getattr(config, "locvlm", None) or {}
+    stored = ours.get("contract") or {"codec": "ivb", "frame": "stretch", "location": "bbox"}
+    chosen = {
+        name: value for name in ("codec", "frame", "location") if (value := getattr(coords, name)) is not None
+    }
+    return CoordinateContract.from_dict({**stored, **chosen, "canvas": shape.canvas, "patch": shape.patch})
+
+
+def _means(samples: list[Sample], tokenized: list[TokenizedSample], shape: ModelShape) -> Lengths:
+    if not tokenized:
+        raise ValueError("the first conversations of data.sources ask nothing: there is nothing to measure")
+    branches = [branch for sample in tokenized for branch in sample.branches]
+    files = [Path(str(sample.image)) for sample in samples if sample.image is not None]
+    sizes = [path.stat().st_size for path in files if path.is_file()]
+    text = [len(sample.prefix_ids) - sample.num_images * shape.image_tokens for sample in tokenized]
+    return Lengths(
+        prefix_tokens=fmean(text),
+        branches=len(branches) / len(tokenized),
+        branch_tokens=fmean(len(branch.ids) for branch in branches),
+        branch_targets=fmean(sum(branch.supervised) for branch in branches),
+        image_fraction=len(files) / len(samples),
+        image_bytes=fmean(sizes) if sizes else _IMAGE_BYTES,
+        source=f"measured on {len(tokenized)} conversations",
+    )
