@@ -4,4 +4,5 @@ IGNORE_INDEX = -100  # a label that carries no loss (PyTorch's cross-entropy def
 IMAGE_TOKEN = "<image>"  # stands for all image tokens in a prompt, as in llava-hf checkpoints
 PAD_TOKEN = "<pad>"
 PREEMPTED_EXIT_CODE = 85  # of a run that was told to leave and saved: start it again
+MAX_SHARD_SIZE = "5GB"  # of one weight file; larger models are written in several
 NO_SAMPLE = -1  # `sample_ids` value of a padding position in a packed row

@@ -19,7 +19,7 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from transformers import LlavaConfig, PreTrainedTokenizerBase
 
-from locvlm.constants import IGNORE_INDEX, IMAGE_TOKEN
+from locvlm.constants import IGNORE_INDEX, IMAGE_TOKEN, MAX_SHARD_SIZE
 from locvlm.data.prompt import chat_template
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.export.check import compare_with_export
@@ -38,7 +38,6 @@ PUBLISHED_PREFIXES = {  # ours -> published; the first that fits
     "model.vision_tower.": "vision_tower.vision_model.",
     "model.multi_modal_projector.": "multi_modal_projector.",
 }
-MAX_SHARD_SIZE = "5GB"
 
 
 def export_hf(

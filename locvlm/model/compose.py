@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from locvlm.constants import IMAGE_TOKEN, PAD_TOKEN
+from locvlm.constants import IMAGE_TOKEN, MAX_SHARD_SIZE, PAD_TOKEN
 from locvlm.coords.contract import CoordinateContract
 from locvlm.model import adapter as adapters
 from locvlm.model.adapter import AdapterKind, require_adapter_kind, reset_adapter
@@ -146,7 +146,7 @@ def save_checkpoint(
 ) -> None:
     """Write model, tokenizer and processor as one Hugging Face folder, which appears when it is complete."""
     with appearing_folder(folder) as unfinished:
-        model.save_pretrained(unfinished)
+        model.save_pretrained(unfinished, max_shard_size=MAX_SHARD_SIZE)
         build_processor(tokenizer, model.spec, model.contract.frame, chat_template).save_pretrained(
             unfinished
         )

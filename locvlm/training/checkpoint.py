@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
+from locvlm.constants import MAX_SHARD_SIZE
 from locvlm.dist import is_main
 from locvlm.io import read_json, write_json
 from locvlm.model.adapter import load_adapter, save_adapter
@@ -87,7 +88,7 @@ class FolderWeights:
         # The library notes how weights were named where they came from, under ZeRO-3 wrongly: it would save
         # names that nothing loads. Without the note it writes the published ones.
         model.__dict__.pop("_weight_conversions", None)
-        model.save_pretrained(folder, state_dict=state)
+        model.save_pretrained(folder, state_dict=state, max_shard_size=MAX_SHARD_SIZE)
         processor = build_processor(self._tokenizer, model.spec, model.contract.frame, self._chat_template)
         processor.save_pretrained(folder)
 

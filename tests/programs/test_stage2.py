@@ -80,6 +80,32 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert max(float((whole[name] - resumed[name]).abs().max()) for name in whole) == 0.0
 
 
+def test_a_run_killed_while_it_saves_goes_on_to_the_same_weights(
+    stage2, tiny_world, tmp_path, repo_root, rows_of, weights_of
+):
+    run = tmp_path / "run"
+    arguments = tiny_world.stage(2, run, *STEPS, "--training.save_steps", "1")
+    command = [sys.executable, "train/stage2.py", *arguments]
+    for _ in range(5):  # a save may end between the look and the signal
+        with open(tmp_path / "log", "w") as log:
+            process = subprocess.Popen(command, cwd=repo_root, stdout=log, stderr=log)
+            while not ((run / "incomplete").exists() and (run / "checkpoint-2").exists()):
+                assert process.poll() is None, (tmp_path / "log").read_text()
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        if (run / "incomplete").exists():
+            break
+    assert (run / "incomplete").exists()
+
+    done = subprocess.run(command, cwd=repo_root, check=True, capture_output=True, text=True)
+
+    assert "was stopped before it was complete" in done.stderr
+    assert not (run / "incomplete").exists()
+    assert [row["loss"] for row in rows_of(run)] == [row["loss"] for row in rows_of(stage2)]
+    whole, resumed = weights_of(stage2 / "final"), weights_of(run / "final")
+    assert max(float((whole[name] - resumed[name]).abs().max()) for name in whole) == 0.0
+
+
 def test_a_run_that_is_told_to_leave_saves_and_says_so_by_its_exit_status(
     stage2, tiny_world, tmp_path, repo_root, run_stage, rows_of, weights_of
 ):
