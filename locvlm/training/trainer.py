@@ -30,10 +30,10 @@ from locvlm.muon import Muon, muon_groups
 from locvlm.training import checkpoint, universal
 from locvlm.training.arguments import FaultConfig, OptimizerConfig
 from locvlm.training.evaluation import PeriodicEvaluation
-from locvlm.training.loss_guard import LossGuard, without_targets
-from locvlm.training.preemption import Preemption
+from locvlm.training.faults.loss_guard import LossGuard, without_targets
+from locvlm.training.faults.preemption import Preemption
+from locvlm.training.faults.watchdog import Watchdog
 from locvlm.training.throughput import StepMeter
-from locvlm.training.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import pytest
 
 from locvlm.constants import PREEMPTED_EXIT_CODE
 from locvlm.io import read_json
-from locvlm.training.preemption import MARKER
+from locvlm.training.faults.preemption import MARKER
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "scripts" / "slurm"

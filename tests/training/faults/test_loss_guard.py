@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 from locvlm.io import read_jsonl, read_records
 from locvlm.training import stages
 from locvlm.training.arguments import FaultConfig
-from locvlm.training.loss_guard import BAD_BATCHES, BadLoss, LossGuard, without_targets
+from locvlm.training.faults.loss_guard import BAD_BATCHES, BadLoss, LossGuard, without_targets
 
 
 class Snapshots(TrainerCallback):

@@ -1,7 +1,7 @@
 import time
 
 from locvlm.io import write_json
-from locvlm.training.watchdog import COMPUTING, DATA, FOLDER, Watchdog, describe_heartbeats
+from locvlm.training.faults.watchdog import COMPUTING, DATA, FOLDER, Watchdog, describe_heartbeats
 
 
 def heartbeat(folder, rank, *, step=7, doing=COMPUTING, age=0.0):

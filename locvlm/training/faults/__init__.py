@@ -1,0 +1,1 @@
+"""What happens to a run when something goes wrong (docs/faults.md)."""
