@@ -206,7 +206,7 @@ def main() -> None:
         cpu = next((line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name")), "")
         settings = {name: value for name, value in vars(args).items() if name not in ("folder", "out")}
         software = {name: value for name, value in environment().items() if name not in ("argv", "seeds")}
-        machine = {**software, "cpu": cpu, "cores": os.cpu_count()}
+        machine = {**software, "cpu": cpu, "cores": len(os.sched_getaffinity(0))}
         write_json(args.out, {"settings": settings, "machine": machine, "rows": rows})
 
 

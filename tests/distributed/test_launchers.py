@@ -98,21 +98,28 @@ def test_plain_python_starts_deepspeed_on_one_rank(tiny_world, repo_root, one_ra
     assert_same_losses(rows_of(tmp_path / "run"), rows_of(one_rank(2)))
 
 
-def test_a_rank_whose_rows_hold_no_image_keeps_step_with_the_others(
-    tiny_world, launch, one_rank, tmp_path, rows_of
+@pytest.mark.parametrize("engine", [None, "zero2", "zero3"])
+@pytest.mark.parametrize("conversations", [2, 1])
+def test_a_rank_without_image_or_without_any_target_keeps_step_with_the_other(
+    tiny_world, launch, run_stage, tmp_path, rows_of, conversations, engine
 ):
+    """Of two conversations one is text alone; of one, the other rank gets a row that only fills."""
     turns = [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi."}]
     chat = [{"id": f"t{i}", "conversations": turns} for i in range(12)]
     (tmp_path / "chat.json").write_text(json.dumps(chat))
-    # two conversations a step: by weight one with an image, one without, so that one of the ranks has none
     sources = [
         {"name": "tiny", "path": str(tiny_world.records), "image_root": str(tiny_world.images)},
         {"name": "chat", "path": str(tmp_path / "chat.json"), "kind": "llava"},
     ]
     base = os.path.relpath("train/configs/tiny.yaml", tmp_path)
-    config = {"extends": base, "data": {"sources": sources, "conversations_per_step": 2}}
+    config = {"extends": base, "data": {"sources": sources, "conversations_per_step": conversations}}
     (tmp_path / "mixed.yaml").write_text(json.dumps(config))
     common = ["--config", str(tmp_path / "mixed.yaml"), "--model.checkpoint", str(tiny_world.init), *SHORT]
-    once = ("--training.per_device_train_batch_size", "1", "--training.gradient_accumulation_steps", "1")
-    launch("torchrun", 2, [*common, *once, "--training.output_dir", str(tmp_path / "run")])
+    common += ["--training.per_device_train_batch_size", "1"]
+    deepspeed = [] if engine is None else ["--training.deepspeed", f"ds_configs/{engine}.json"]
+    once = ["--training.gradient_accumulation_steps", "1", "--training.output_dir", str(tmp_path / "run")]
+    launch("torchrun", 2, [*common, *once, *deepspeed])
+    twice = ["--training.gradient_accumulation_steps", "2", "--training.output_dir", str(tmp_path / "one")]
+    run_stage(2, [*common, *twice])
     assert len(rows_of(tmp_path / "run")) == 4
+    assert_same_losses(rows_of(tmp_path / "run"), rows_of(tmp_path / "one"))

@@ -20,7 +20,16 @@ TWO_RANKS = ("--training.per_device_train_batch_size", "1", "--training.gradient
 SHORT = ("--training.max_steps", "4", "--training.save_steps", "2")
 TRAINED = {
     "whole": (),
-    "lora": ("--lora.rank", "4", "--lora.dropout", "0", "--training.learning_rate", "1e-2"),
+    "lora": (
+        "--lora.rank",
+        "4",
+        "--lora.alpha",
+        "8",
+        "--lora.dropout",
+        "0",
+        "--training.learning_rate",
+        "1e-2",
+    ),
 }
 ENGINES = (None, "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
 
