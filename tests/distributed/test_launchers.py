@@ -122,4 +122,5 @@ def test_a_rank_without_image_or_without_any_target_keeps_step_with_the_other(
     twice = ["--training.gradient_accumulation_steps", "2", "--training.output_dir", str(tmp_path / "one")]
     run_stage(2, [*common, *twice])
     assert len(rows_of(tmp_path / "run")) == 4
-    assert_same_losses(rows_of(tmp_path / "run"), rows_of(tmp_path / "one"))
+    # of one conversation most gradients are tiny, and Adam's first steps make their rounding large: 3e-5
+    assert_same_losses(rows_of(tmp_path / "run"), rows_of(tmp_path / "one"), rel=1e-4)
