@@ -4,6 +4,7 @@ Every question gets a line. An image that cannot be read gives a line marked `fa
 asks again; nothing is skipped in silence.
 """
 
+import io
 import logging
 import random
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from locvlm.data.archive import locate
 from locvlm.data.image import UnreadableImage, load_image
 from locvlm.evals.answer import Answerer, Asked, answerer_of
 from locvlm.evals.score import flatten, judge, score_rows
@@ -338,8 +340,17 @@ class SmallEvaluation:
 
 def _require_images(questions: Sequence[Question], image_root: Path) -> None:
     for question in questions:
-        if question.shown is not None and not resolve_inside(image_root, question.shown).is_file():
+        if question.shown is not None and not _is_there(resolve_inside(image_root, question.shown)):
             raise ValueError(
                 f"no image {question.shown!r} in {image_root}, about which record {question.record.id!r} "
                 f"asks; give the folder of the images"
             )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, or such a member of an archive."""
+    try:
+        found = locate(path)
+    except FileNotFoundError:
+        return False
+    return isinstance(found, io.BytesIO) or Path(found).is_file()

@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,6 +154,9 @@ def test_a_small_evaluation_leaves_the_model_as_it_was(tiny_world, tmp_path, rep
     scores = evaluation(answerer.model, answerer.tokenizer)
     assert {"locpred_acc50", "locpred_miou", "present_acc", "parse_failures"} <= set(scores)
     assert answerer.model.training
+    packed = shutil.make_archive(str(tmp_path / "images"), "zip", tiny_world.images)
+    zipped = SmallEvaluation(tasks, options=AskOptions(image_root=Path(packed)), **settings)
+    assert zipped(answerer.model, answerer.tokenizer) == scores
     with pytest.raises(ValueError, match=r"no image .* give the folder of the images"):
         SmallEvaluation(tasks, options=AskOptions(image_root=tmp_path), **settings)
 
