@@ -1,5 +1,6 @@
 """The folder of a run: what was run, with which code, versions and seeds, and what it measured."""
 
+import errno
 import fcntl
 import importlib.metadata
 import logging
@@ -86,7 +87,10 @@ def _lock(run: Path) -> IO[str]:
     file = open(run / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):  # some file systems of clusters have no locks
+            logger.warning("no lock on %s (%s): a second run in this folder would not be noticed", run, error)
+            return file
         file.seek(0)
         raise ValueError(
             f"another process is running in {run} ({file.read().strip() or 'it has just begun'}): two would "

@@ -30,12 +30,10 @@ def main() -> None:
     cfg = load_config(Stage2Config)
 
     # after the configuration, so that --help and a typo answer before torch is loaded
-    from locvlm.data.prompt import chat_template
     from locvlm.data.tokenize import load_tokenizer
     from locvlm.model.adapter import load_adapter
     from locvlm.model.freeze import freeze
     from locvlm.training import stages
-    from locvlm.training.checkpoint import FolderWeights, LoraWeights, Weights
 
     args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
     if stages.is_finished(run, args):
@@ -48,15 +46,12 @@ def main() -> None:
     table = freeze(model, train=stages.choose_parts(model, cfg.lora, seed=args.seed))
 
     loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
-    weights: Weights = FolderWeights(tokenizer, chat_template(cfg.data.conversation))
-    if cfg.lora is not None:
-        weights = LoraWeights(cfg.lora, base=cfg.model.checkpoint)
     evaluation = small_evaluation_of(cfg.evaluation, tokenizer, run) if cfg.evaluation.every_steps else None
     trainer = stages.make_trainer(
         model,
         args,
         loader=loader,
-        weights=weights,
+        weights=stages.choose_weights(cfg, tokenizer),
         run=run,
         evaluation=evaluation,
         optimizer=cfg.optimizer,

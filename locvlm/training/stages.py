@@ -22,6 +22,7 @@ from locvlm.coords.contract import CoordinateContract, require_same
 from locvlm.data.image import read_pixels
 from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
 from locvlm.data.packing import PackingConfig
+from locvlm.data.prompt import chat_template
 from locvlm.data.quarantine import Quarantine
 from locvlm.io import write_json
 from locvlm.log import setup_logging
@@ -198,6 +199,13 @@ def settle_contract(model: LocVLM, coords: CoordsConfig, *, checkpoint_name: str
         except ValueError as error:
             raise ValueError(f"{checkpoint_name} was trained with other coordinates: {error}") from error
     model.config.locvlm = {**saved, "contract": contract.to_dict()}
+
+
+def choose_weights(config: Stage2Config, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Weights:
+    """How stage 2 writes and reads what `choose_parts` lets train."""
+    if config.lora is not None:
+        return checkpoint.LoraWeights(config.lora, base=config.model.checkpoint)
+    return checkpoint.FolderWeights(tokenizer, chat_template(config.data.conversation))
 
 
 # ---- data

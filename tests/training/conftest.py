@@ -21,7 +21,6 @@ from locvlm.model.freeze import freeze
 from locvlm.records import Query, Record
 from locvlm.training import stages
 from locvlm.training.arguments import Stage2Config
-from locvlm.training.checkpoint import FolderWeights
 from locvlm.world.pretraining.tokenizer import train_tokenizer
 
 NAMES = ("red square", "blue disc", "green bar", "white cross")
@@ -147,7 +146,7 @@ def build(tiny_world, tmp_path, monkeypatch, repo_root):
             model,
             args,
             loader=loader,
-            weights=FolderWeights(tokenizer, None),
+            weights=stages.choose_weights(cfg, tokenizer),
             run=folder,
             evaluation=evaluation and evaluation(folder),
             optimizer=cfg.optimizer,

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from locvlm.dist import is_main, rank
+from locvlm.dist import is_main, rank, world_size
 from locvlm.io import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class Watchdog(TrainerCallback):
         self._done = threading.Event()
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        """Start looking."""
+        """Start looking; not at what an earlier start left."""
+        (self._folder / f"rank-{rank()}.json").unlink(missing_ok=True)
         self._note(state.global_step, DATA)
         if self._limit_s:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -63,18 +64,19 @@ class Watchdog(TrainerCallback):
         while not self._done.wait(self._limit_s / 8):
             write_json(self._folder / f"rank-{rank()}.json", {**self._row, "alive": time.time()})
             if is_main() and time.monotonic() - self._last_step > self._limit_s:
-                found = describe_heartbeats(self._folder, quiet_s=self._limit_s / 2)
+                found = describe_heartbeats(self._folder, num_ranks=world_size(), quiet_s=self._limit_s / 2)
                 logger.error("no step for %.0f s: %s", self._limit_s, found)
                 self._last_step = time.monotonic()
 
 
-def describe_heartbeats(folder: Path, *, quiet_s: float) -> str:
+def describe_heartbeats(folder: Path, *, num_ranks: int, quiet_s: float) -> str:
     """What every rank does and since when nothing was heard of it, the one to look at first.
 
     That is one of which nothing was heard for `quiet_s` longer than of others, or which waits for its data.
     """
     now = time.time()
     rows = [read_json(path) for path in folder.glob("rank-*.json")]
+    rows = [row for row in rows if row["rank"] < num_ranks]  # an earlier start may have had more
     newest = max(row["alive"] for row in rows)
     rows.sort(
         key=lambda row: (newest - row["alive"] < quiet_s, row["step"], row["doing"] != DATA, row["rank"])

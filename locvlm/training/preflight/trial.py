@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArgum
 
 from locvlm import dist
 from locvlm.data.loader import StepLoader
-from locvlm.data.prompt import chat_template
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.io import read_jsonl
 from locvlm.model.adapter import load_adapter
@@ -129,10 +128,8 @@ def build(config: RunConfig, stage: StageName, args: TrainingArguments, run: Run
     lora = config.lora if isinstance(config, Stage2Config) else None
     freeze(model, train=stages.choose_parts(model, lora, seed=args.seed) if is_second else ("adapter",))
     weights: checkpoint.Weights = checkpoint.AdapterWeights()
-    if is_second:
-        weights = checkpoint.FolderWeights(tokenizer, chat_template(conversation))
-    if lora is not None:
-        weights = checkpoint.LoraWeights(lora, base=config.model.checkpoint)
+    if isinstance(config, Stage2Config):
+        weights = stages.choose_weights(config, tokenizer)
     loader = stages.open_steps(config.data, config.packing, args, model=model, tokenizer=tokenizer)
     trainer = stages.make_trainer(
         model,

@@ -11,7 +11,7 @@ def heartbeat(folder, rank, *, step=7, doing=COMPUTING, age=0.0):
 
 
 def first_named(folder):
-    return describe_heartbeats(folder, quiet_s=5).split(" on ")[0]
+    return describe_heartbeats(folder, num_ranks=3, quiet_s=5).split(" on ")[0]
 
 
 def test_a_rank_of_which_nothing_is_heard_comes_first(tmp_path):
@@ -19,7 +19,13 @@ def test_a_rank_of_which_nothing_is_heard_comes_first(tmp_path):
     heartbeat(tmp_path, 1, age=60)
     heartbeat(tmp_path, 2, doing=DATA)
     assert first_named(tmp_path) == "rank 1"
-    assert "last heard of 60 s ago" in describe_heartbeats(tmp_path, quiet_s=5)
+    assert "last heard of 60 s ago" in describe_heartbeats(tmp_path, num_ranks=3, quiet_s=5)
+
+
+def test_a_rank_of_an_earlier_start_with_more_of_them_is_not_named(tmp_path):
+    heartbeat(tmp_path, 0)
+    heartbeat(tmp_path, 3, age=9000)
+    assert first_named(tmp_path) == "rank 0"
 
 
 def test_then_one_that_waits_for_its_data_while_others_compute(tmp_path):
