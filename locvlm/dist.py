@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +51,29 @@ def require_joined() -> None:
             f"each would train alone. "
             f"Without a GPU set training.use_cpu: true; start with torchrun or deepspeed"
         )
+
+
+def join(*, timeout_h: float = 24.0) -> None:
+    """Meet the other ranks that torchrun started; nothing where there is one process, or they have met.
+
+    For programs that train nothing: ranks exchange no tensors, and wait for each other through the CPU.
+
+    Args:
+        timeout_h: how long a rank waits for the slowest. (Where one dies, torchrun ends the others at once.)
+
+    Raises:
+        ValueError: if several were started by something that does not say where they meet.
+    """
+    if expected_world_size() == 1 or _process_group() is not None:
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise ValueError(
+            f"{expected_world_size()} processes were started, but not where they meet; start them with "
+            f"torchrun, or each with a --shard of its own"
+        )
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo", timeout=timedelta(hours=timeout_h))
 
 
 def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":

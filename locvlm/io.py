@@ -27,6 +27,15 @@ _REQUIRED_OF_QUERY = {
     "caption": ("answer",),
     "vqa": ("question", "answer"),
 }
+_DEFAULTS: dict[
+    type, list[tuple[str, Any]]
+] = {  # of every field; looked up once, records come by the million
+    cls: [
+        (spec.name, spec.default if spec.default_factory is MISSING else spec.default_factory())
+        for spec in fields(cls)
+    ]
+    for cls in (Record, Query)
+}
 
 
 # ---- paths and whole files
@@ -77,14 +86,15 @@ def atomic_writer(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]
         raise
 
 
-def read_json(path: str | Path) -> Any:
-    """The value in a JSON file.
+def read_json(path: str | Path, *, allow_nan: bool = False) -> Any:
+    """The value in a JSON file; `allow_nan` takes NaN and Infinity, which are no JSON, for numbers.
 
     Raises:
         ValueError: naming the file and the line where it is not valid JSON in UTF-8.
     """
     try:
-        return json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+        refuse = None if allow_nan else _refuse_constant
+        return json.loads(Path(path).read_bytes(), parse_constant=refuse)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
     except ValueError as error:  # not UTF-8, or NaN
@@ -155,15 +165,25 @@ def record_from_json(row: dict[str, Any], *, where: str = "record") -> Record:
     """The inverse of `record_to_json`, strict; `where` (file and line number) opens every message.
 
     Raises:
-        ValueError: for an unknown field or objective, a field of the wrong type, a query without what its
-            objective needs, or a box without area, without an image and its size, or outside of the image.
+        ValueError: for an unknown field or objective, a field of the wrong type, both an image and a video, a
+            query without what its objective needs, or a box without area, without an image or video and its
+            size, or outside of that.
     """
     _require_known_fields(row, Record, where)
-    _require_types(row, {"id": str, "image": (str, type(None)), "width": int, "height": int}, where)
+    _require_types(row, dict.fromkeys(("image", "video"), (str, type(None))), where)
+    _require_types(row, {"id": str, "width": int, "height": int}, where)
     _require_types(row, {"queries": list, "source": dict}, where)
     for name in ("id", "image"):
         if name not in row:
-            raise ValueError(f'{where}: the field {name!r} is missing; text-only records have "image": null')
+            raise ValueError(
+                f"{where}: the field {name!r} is missing; "
+                f'text-only records and those of videos have "image": null'
+            )
+    if row["image"] is not None and row.get("video") is not None:
+        raise ValueError(
+            f"{where}: a record is about an image or a video, got image {row['image']!r} and video "
+            f"{row['video']!r}; write two records, each with its own id"
+        )
     queries = tuple(
         _query_from_json(query, where=f"{where}: queries[{index}]")
         for index, query in enumerate(row.get("queries", ()))
@@ -186,10 +206,12 @@ def write_records(path: str | Path, records: Iterable[Record]) -> int:
 
 def _require_boxes_on_image(record: Record, where: str) -> None:
     boxes = {index: query.box_px for index, query in enumerate(record.queries) if query.box_px is not None}
-    if boxes and (record.image is None or record.width <= 0 or record.height <= 0):
+    shown = record.image if record.video is None else record.video
+    if boxes and (shown is None or record.width <= 0 or record.height <= 0):
         raise ValueError(
-            f"{where}: boxes are source pixels, so the record needs an image with its width and height, "
-            f"got image {record.image!r}, width {record.width}, height {record.height}"
+            f"{where}: boxes are source pixels, so the record needs an image with its width and height, or a "
+            f"video with them, got image {record.image!r}, video {record.video!r}, width {record.width}, "
+            f"height {record.height}"
         )
     image = Box(0, 0, record.width, record.height)
     for index, box in boxes.items():
@@ -208,6 +230,7 @@ def _query_from_json(row: Any, *, where: str) -> Query:
     if objective not in _OBJECTIVES:
         raise ValueError(f"{where}: unknown objective {objective!r}; expected {', '.join(_OBJECTIVES)}")
     _require_types(row, dict.fromkeys(("phrase", "category", "question", "answer"), str), where)
+    _require_types(row, {"source": dict}, where)
     values = dict(row)
     if row.get("box_px") is not None:
         values["box_px"] = _box_from_json(row["box_px"], where=where)
@@ -233,11 +256,10 @@ def _box_from_json(value: Any, *, where: str) -> Box:
 
 def _without_defaults(item: Record | Query) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for spec in fields(item):
-        value = getattr(item, spec.name)
-        default = spec.default_factory() if spec.default_factory is not MISSING else spec.default
+    for name, default in _DEFAULTS[type(item)]:
+        value = getattr(item, name)
         if value != default:
-            row[spec.name] = list(value) if isinstance(value, Box) else value
+            row[name] = list(value) if isinstance(value, Box) else value
     return row
 
 

@@ -25,6 +25,7 @@ class ObjectAnnotation:
     box_px: Box  # source pixels
     is_crowd: bool = False
     annotation_id: str = ""
+    phrases: tuple[str, ...] = ()  # what it is called in this image: referring expressions, descriptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,18 +57,21 @@ class Query:
     box_px: Box | None = None  # source pixels
     question: str = ""
     answer: str = ""
+    # what scoring needs beside the answer, under the names of the data set: question_id, answers, answer_type
+    source: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One line of a built data set: an image and all that is asked about it."""
+    """One line of a built data set: an image or a video, and all that is asked about it."""
 
     id: str
-    image: str | None  # path relative to the image root; None for text-only records
-    width: int = 0  # source pixels, as the annotation file says
+    image: str | None  # path relative to the image root; None for videos and for text-only records
+    width: int = 0  # source pixels, as the annotation file says; of the upright frame for videos
     height: int = 0
     queries: tuple[Query, ...] = ()
     source: dict[str, Any] = field(default_factory=dict)  # provenance: data set, split, image id
+    video: str | None = None  # path relative to the video root; its boxes hold for the whole video
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,3 +109,5 @@ class Prediction:
     answer: str  # as generated, special tokens removed
     gold: dict[str, Any]  # what scoring compares with: box_px, category, answer, width, height ...
     failed: str = ""  # why there is no answer ("unreadable image: ..."); empty when there is one
+    # where the likeliest option is the answer: each option's log-likelihood in nats per token
+    option_nats: dict[str, float] = field(default_factory=dict)

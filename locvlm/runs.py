@@ -1,10 +1,7 @@
 """The folder of a run: what was run, with which code, versions and seeds, and what it measured."""
 
-import errno
-import fcntl
 import importlib.metadata
 import logging
-import os
 import platform
 import subprocess
 import sys
@@ -19,6 +16,7 @@ import yaml
 from locvlm import dist
 from locvlm.config import save_config, to_dict
 from locvlm.io import write_json
+from locvlm.locks import hold_lock
 from locvlm.log import MetricsWriter
 
 logger = logging.getLogger(__name__)
@@ -67,7 +65,7 @@ def start_run(output_dir: str | Path, config: Any) -> RunFolder:
         run.path.mkdir(parents=True, exist_ok=True)
         if not dist.is_main():
             return run
-        run = replace(run, lock=_lock(run.path))
+        run = replace(run, lock=hold_lock(run.path / LOCK, what=f"running in {run.path}"))
     except OSError as error:
         raise ValueError(f"cannot write into the run folder {run.path}: {error}; give another one") from error
     config_path = run.path / "config.yaml"
@@ -77,29 +75,6 @@ def start_run(output_dir: str | Path, config: Any) -> RunFolder:
     save_config(config, config_path)
     write_json(run.path / "environment.json", environment(config))
     return run
-
-
-def _lock(run: Path) -> IO[str]:
-    """RUN/run.lock, open and locked until this process ends, with a line about who holds it.
-
-    A lock of the operating system: nothing is left behind by a process that was killed.
-    """
-    file = open(run / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):  # some file systems of clusters have no locks
-            logger.warning("no lock on %s (%s): a second run in this folder would not be noticed", run, error)
-            return file
-        file.seek(0)
-        raise ValueError(
-            f"another process is running in {run} ({file.read().strip() or 'it has just begun'}): two would "
-            f"write over each other. Stop it, or give another output folder"
-        ) from error
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {platform.node()}, since {datetime.now(UTC):%F %T} UTC\n")
-    file.flush()
-    return file
 
 
 def environment(config: Any = None) -> dict[str, Any]:

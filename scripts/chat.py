@@ -55,14 +55,15 @@ def main() -> None:
     args = parse_arguments()
     setup_logging()
 
-    from locvlm.evals.answer import load_answerer
+    from locvlm.answering.answerer import Decoding
+    from locvlm.answering.locvlm import load_answerer
     from locvlm.evals.chat import Talk
 
+    sampling = {} if args.temperature is None else {"greedy": False, "temperature": args.temperature}
+    decoding = Decoding(max_new_tokens=args.max_new_tokens, seed=args.seed, **sampling)
     talk = Talk(load_answerer(args.model, adapter=args.adapter), args.image)
     for question in questions(args.ask):
-        reply = talk.ask(
-            question, max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed
-        )
+        reply = talk.ask(question, decoding)
         print(reply.text)
         if args.draw is not None and reply.location is not None:
             talk.drawing().save(args.draw)

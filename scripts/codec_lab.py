@@ -3,8 +3,8 @@
     python scripts/codec_lab.py --instances instances_val2017.json --tokenizer DIR --canvas 224 --out DIR
 
 Writes codec_lab.json, codec_lab.md and codec_lab.png: error of writing and reading back, IoU ceiling by COCO
-size class, tokens per location; for nfp, ivb and diga, as bbox and as point. Minutes for a file as large as
-COCO's train split.
+size class, tokens per location; for LocVLM's nfp, ivb and diga, and for those of other systems, as bbox and
+as point. Minutes for a file as large as COCO's train split.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from locvlm.records import LocationKind
 
 LEAD = "It is located at"  # what stands before a location, so that tokens count as they do in an answer
 LOCATIONS = get_args(LocationKind)
-COLORS = {"nfp": "#4477aa", "ivb": "#ccbb44", "diga": "#aa3377"}  # told apart by colour-blind readers as well
+COLORS = ("#4477aa", "#ccbb44", "#aa3377", "#66ccee", "#228833", "#ee6677", "#bbbbbb")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,9 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def token_counter(folder: Path) -> Callable[[str], int]:
     """Location text -> the tokens it adds to an answer."""
-    from locvlm.data.tokenize import (
-        load_tokenizer,
-    )  # seconds of imports, after the boxes are known to be good
+    from locvlm.data.tokenize import load_tokenizer  # takes seconds: after the boxes are known to be good
 
     tokenizer = load_tokenizer(folder)
 
@@ -63,41 +61,42 @@ def token_counter(folder: Path) -> Callable[[str], int]:
 
 
 def draw(results: list[dict[str, Any]], title: str, path: Path) -> None:
-    """IoU ceiling by size class, error, and tokens per location, side by side."""
+    """IoU ceiling by size class, error, and tokens per location."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.4), width_ratios=(3, 2, 2), layout="constrained")
-    left, middle, right = axes
+    figure, axes = plt.subplots(3, 1, figsize=(12, 12), layout="constrained")
+    top, middle, bottom = axes
     boxes = [row for row in results if row["location"] == "bbox"]
     for row in boxes:
         known = [(at, row["iou"][name]) for at, name in enumerate(SIZE_CLASSES) if row["iou"][name]]
-        at = _bars(left, row["codec"], [(at, ceiling["mean"]) for at, ceiling in known], "{:.3f}")
-        left.scatter(at, [c["p05"] for _, c in known], marker="_", s=220, color="black", label="5% are below")
+        at = _bars(top, row["codec"], [(at, ceiling["mean"]) for at, ceiling in known], "{:.3f}")
+        top.scatter(at, [c["p05"] for _, c in known], marker="_", s=320, color="black", label="5% are below")
     counts = [(boxes[0]["iou"][name] or {"num_boxes": 0})["num_boxes"] for name in SIZE_CLASSES]
-    left.set_xticks(range(3), [f"{name}\n{n} boxes" for name, n in zip(SIZE_CLASSES, counts, strict=True)])
-    left.set(title="IoU ceiling by object size", ylim=(0, 1.12))
-    for panel, key, digits in ((middle, "error_px", "{:.2f}"), (right, "tokens", "{:.1f}")):
+    top.set_xticks(range(3), [f"{name}\n{n} boxes" for name, n in zip(SIZE_CLASSES, counts, strict=True)])
+    top.set(title="IoU ceiling by object size", ylim=(0, 1.12))
+    for panel, key, digits in ((middle, "error_px", "{:.2f}"), (bottom, "tokens", "{:.1f}")):
         for row in results:
             _bars(panel, row["codec"], [(LOCATIONS.index(row["location"]), row[key]["mean"])], digits)
         panel.set_xticks(range(2), LOCATIONS)
         panel.margins(y=0.12)
     middle.set_title("Mean error, source pixels")
-    right.set_title("Tokens per location")
+    bottom.set_title("Tokens per location")
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
-    named = dict(zip(*reversed(left.get_legend_handles_labels()), strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False)
+    named = dict(zip(*reversed(top.get_legend_handles_labels()), strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=8, frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=130)
 
 
 def _bars(axes: Any, codec: str, heights: list[tuple[int, float]], digits: str) -> list[float]:
     """One codec's bars at whole positions, set side by side with the other codecs'; where they stand."""
-    at = [position + 0.27 * (CODECS.index(codec) - 1) for position, _ in heights]
-    bars = axes.bar(at, [height for _, height in heights], width=0.25, color=COLORS[codec], label=codec)
+    place, width = CODECS.index(codec), 0.9 / len(CODECS)
+    at = [position + width * (place - len(CODECS) // 2) for position, _ in heights]
+    bars = axes.bar(at, [h for _, h in heights], width=0.93 * width, color=COLORS[place], label=codec)
     axes.bar_label(bars, [digits.format(height) for _, height in heights], padding=2, fontsize=8)
     return at
 

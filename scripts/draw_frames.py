@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import get_args
 
 from locvlm.annotations.coco import read_instances
-from locvlm.evals.pages.frames import render_frames_page
 from locvlm.geometry import FrameMode
 from locvlm.io import Ledger, atomic_writer
 from locvlm.log import setup_logging
+from locvlm.pages.frames import render_frames_page
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -70,6 +70,8 @@ def render_entries(
     """The entries of all records; questions about objects that the frame cuts away are counted."""
     policy = CutPolicy(on_cut=args.on_cut)
     for record in read_records(args.records):
+        if record.video is not None:
+            raise ValueError(f"{args.records}: {record.id!r} is about a video; images alone are rendered")
         sample = render_record(record, contract, seed=args.seed, epoch=args.epoch, cut_policy=policy)
         ledger.keep(len(sample.branches))
         for _ in range(len(record.queries) - len(sample.branches)):

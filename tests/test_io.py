@@ -68,6 +68,7 @@ def test_defaults_are_left_out_and_boxes_are_lists() -> None:
         ({"queries": [{"objective": "locate"}]}, "unknown objective 'locate'; expected locpred"),
         ({"queries": [{"objective": "locpred", "phrase": "cat"}]}, "a locpred query needs 'box_px'"),
         ({"queries": [{"objective": "caption"}]}, "a caption query needs 'answer'"),
+        ({"queries": [{"objective": "negpred", "phrase": "cat", "source": []}]}, "source must be dict"),
         ({"queries": [{"objective": "negpred", "phrase": "cat", "box_px": [1, 2, 3, 4]}]}, "no box"),
         ({"queries": [{"objective": "negpred", "phrase": "cat", "color": "red"}]}, "unknown field 'color'"),
         ({"queries": [{"objective": "revloc", "phrase": "cat", "box_px": [1, 2, 3]}]}, "box_px must be"),
@@ -101,6 +102,35 @@ def test_a_box_that_reaches_over_the_border_of_its_image_is_kept() -> None:
     box = [-5, -5, 645, 485]
     row = {**record_to_json(RECORD), "queries": [{"objective": "revloc", "phrase": "cat", "box_px": box}]}
     assert record_from_json(row).queries[0].box_px == Box(*box)
+
+
+def video_row(**change: Any) -> dict[str, Any]:
+    """A record of a video as it stands in a file."""
+    query = {"objective": "revloc", "phrase": "cat", "box_px": [1, 2, 30, 40]}
+    row = {"id": "v", "image": None, "video": "a/v.mp4", "width": 64, "height": 48, "queries": [query]}
+    return {**row, **change}
+
+
+def test_a_record_of_a_video_comes_back_as_it_was_written() -> None:
+    record = record_from_json(video_row())
+    assert (record.image, record.video) == (None, "a/v.mp4")
+    assert record_to_json(record) == video_row()
+    assert "video" not in record_to_json(RECORD)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": "a.jpg"}, "about an image or a video, got image 'a.jpg' and video 'a/v.mp4'"),
+        ({"video": 3}, "video must be str or null, got 3"),
+        ({"video": None}, "needs an image with its width and height, or a video with them"),
+        ({"width": 0}, "needs an image with its width and height, or a video with them"),
+        ({"width": 1}, "lies outside of its image; expected pixels within 1 x 48"),
+    ],
+)
+def test_a_record_of_a_video_that_is_not_right_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=r"^data\.jsonl:3: .*" + re.escape(message)):
+        record_from_json(video_row(**change), where="data.jsonl:3")
 
 
 @pytest.mark.parametrize("missing", ["id", "image"])

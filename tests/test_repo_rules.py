@@ -18,7 +18,8 @@ FOUNDATION = 0
 LAYERS = {
     **dict.fromkeys(("coords", "annotations"), 1),
     **dict.fromkeys(("objectives", "data", "model"), 2),
-    **dict.fromkeys(("training", "evals", "export"), 3),
+    **dict.fromkeys(("pages", "answering"), 3),
+    **dict.fromkeys(("training", "evals", "export", "building"), 4),
 }
 WORLD_MAY_IMPORT = {"world", "coords", "annotations"}  # beside the foundation
 WITHOUT_TORCH = {"coords", "annotations", "objectives"}
@@ -95,6 +96,8 @@ def test_the_layer_rule_itself() -> None:
     assert not may_import("data", "training")
     assert not may_import("io", "coords")
     assert not may_import("evals", "training")
+    assert may_import("building", "pages")
+    assert not may_import("building", "evals")
     assert not may_import("training", "world")
 
 

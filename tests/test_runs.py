@@ -1,4 +1,3 @@
-import errno
 import json
 import logging
 import subprocess
@@ -73,17 +72,6 @@ def test_two_processes_do_not_run_in_one_folder(tmp_path: Path) -> None:
             runs.start_run(tmp_path, {})
         other.kill()
     runs.start_run(tmp_path, {})  # a killed process leaves no lock behind
-
-
-def test_a_file_system_without_locks_is_no_reason_not_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def no_locks(*args: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(runs.fcntl, "lockf", no_locks)
-    runs.start_run(tmp_path, {})
-    assert "a second run in this folder would not be noticed" in caplog.text
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that takes no folders")

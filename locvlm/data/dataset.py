@@ -118,7 +118,9 @@ class FileDataset:
         return self.objects.read(index, self._parse)
 
     def _parse(self, raw: bytes, *, where: str) -> Record | Sample:
-        item = _PARSERS[self.kind](parse_json_line(raw, where=where), where=where)
+        row = parse_json_line(raw, where=where)
+        _require_no_video(row, where)
+        item = _PARSERS[self.kind](row, where=where)
         if item.image is None:
             return item
         try:
@@ -141,7 +143,17 @@ def _read_shard_sample(sample: ShardSample) -> Record | Sample:
         row = {"queries": [{"objective": "caption", "answer": _read_caption(sample, where)}]}
     if row.get("image") and sample.image is None:
         raise ValueError(f"{where}: its .json names the image {row['image']!r}, the shard does not hold it")
+    _require_no_video(row, where)
     return _PARSERS[kind]({"id": sample.key, **row, "image": sample.image}, where=where)
+
+
+def _require_no_video(row: dict[str, Any], where: str) -> None:
+    """Raise for a record or conversation about a video, which would be trained on as text alone."""
+    if row.get("video") is not None:
+        raise ValueError(
+            f"{where}: it is about the video {row['video']!r}; video records are for stage 3, this stage "
+            f"reads images: take the file out of its sources"
+        )
 
 
 def _read_caption(sample: ShardSample, where: str) -> str:

@@ -37,7 +37,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # what Pillow's readers raise on broken files
-_READ_ERRORS = (
+READ_ERRORS = (
     OSError,
     UnidentifiedImageError,
     SyntaxError,
@@ -94,10 +94,10 @@ def load_stored(path: str | Path) -> tuple[Image.Image, int]:
         with Image.open(locate(path)) as image:
             image.load()  # the whole file, so that a truncated one shows; TIFF is turned by Pillow in here
             exif = image.getexif().get(EXIF_ORIENTATION, 1)
-            return _to_rgb(image), exif if exif in _TURNS else 1
+            return to_rgb(image), exif if exif in _TURNS else 1
     except FileNotFoundError:
         raise UnreadableImage(f"{path}: no such image; check the image root and the file name") from None
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise UnreadableImage(
             f"{path}: cannot be read as an image ({type(error).__name__}: {error}); "
             f"fetch it again or drop its record"
@@ -159,7 +159,7 @@ def apply_step(image: Image.Image, step: Step, fill: tuple[int, ...] = (0, 0, 0)
     return padded
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB; transparency is laid on white, as transformers' processors do."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         # Pillow's own conversion clips 16-bit gray at 255, which leaves a white picture

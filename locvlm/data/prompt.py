@@ -1,11 +1,13 @@
 """Turns -> the text of a conversation, with the spans that are supervised and the place where branches part.
 
     vicuna_v1   {system} USER: <image>\\n{question} ASSISTANT: {answer}</s>USER: {question} ASSISTANT: ...
+    vicuna_bare the same without the system sentence: what llava-hf checkpoints are asked in
     llama2      [INST] <<SYS>>\\n{system}\\n<</SYS>>\\n\\n<image>\\n{question} [/INST] {answer} </s><s>...
     plain       <image>{caption}\\n                       (stage 1: no system sentence, no question)
 
-The first two are LLaVA's formats of these names, to the letter. The BOS token is the tokenizer's business and
-in no text here. A text holds one `<image>` placeholder, which `data/tokenize.py` (or a processor) expands.
+vicuna_v1 and llama2 are LLaVA's formats of these names, to the letter. The BOS token is the tokenizer's
+business and in no text here. A text holds one `<image>` placeholder, which `data/tokenize.py` (or a
+processor) expands.
 
 What is supervised starts exactly where the generation prompt ends: `render_question(...)` is a prefix of
 `render_branch(...).text`, and the rest of the first answer is its first supervised span. So a model is asked
@@ -50,6 +52,15 @@ FORMATS = {
     "vicuna_v1": ConversationFormat(
         name="vicuna_v1",
         first=f"{VICUNA_SYSTEM} USER: ",
+        later="USER: ",
+        image=f"{IMAGE_TOKEN}\n",
+        ask=" ASSISTANT:",
+        answer=" ",
+        end=EOS_TOKEN,
+    ),
+    "vicuna_bare": ConversationFormat(
+        name="vicuna_bare",
+        first="USER: ",
         later="USER: ",
         image=f"{IMAGE_TOKEN}\n",
         ask=" ASSISTANT:",
@@ -123,7 +134,12 @@ def chat_template(conversation: str) -> str:
     message of role "system" replaces the system sentence. The BOS token is left to the tokenizer, as in
     llava-hf checkpoints.
     """
-    templates = {"vicuna_v1": _VICUNA_TEMPLATE, "llama2": _LLAMA2_TEMPLATE, "plain": _PLAIN_TEMPLATE}
+    templates = {
+        "vicuna_v1": _VICUNA_TEMPLATE,
+        "vicuna_bare": _BARE_TEMPLATE,
+        "llama2": _LLAMA2_TEMPLATE,
+        "plain": _PLAIN_TEMPLATE,
+    }
     return templates[get_format(conversation).name]
 
 
@@ -183,9 +199,7 @@ def _with_macros(system: str, body: str) -> str:
     return _MACROS.replace("DEFAULT_SYSTEM", '"' + system + '"') + body
 
 
-_VICUNA_TEMPLATE = _with_macros(
-    VICUNA_SYSTEM,
-    "{{- system + ' ' -}}"
+_VICUNA_TURNS = (
     "{%- for message in turns -%}"
     "{%- if message['role'] == 'user' -%}"
     "{{- 'USER: ' + images(message, '<image>\\n') + text(message) + ' ' -}}"
@@ -193,8 +207,10 @@ _VICUNA_TEMPLATE = _with_macros(
     "{{- 'ASSISTANT: ' + text(message) + '</s>' -}}"
     "{%- endif -%}"
     "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}",
+    "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
 )
+_VICUNA_TEMPLATE = _with_macros(VICUNA_SYSTEM, "{{- system + ' ' -}}" + _VICUNA_TURNS)
+_BARE_TEMPLATE = _with_macros("", "{%- if system -%}{{- system + ' ' -}}{%- endif -%}" + _VICUNA_TURNS)
 _LLAMA2_TEMPLATE = _with_macros(
     LLAMA2_SYSTEM,
     "{%- for message in turns -%}"

@@ -9,6 +9,10 @@ _CODECS = {
     "ivb": "integers from 0 to {canvas}, of the image side",
     "nfp": "fractions of the image side with four decimals",
     "diga": "the patch that holds the centre (column, row), then pixel deviations from its middle",
+    "shikra": "fractions of the image side with three decimals",
+    "llava": "fractions of the image side with two decimals",
+    "thousand": "integers from 0 to 1000, of the image side",
+    "kosmos2": "the patches of a 32 x 32 grid, numbered row by row, that hold its first and its last corner",
 }
 _FRAMES = {
     "stretch": "the whole image, stretched to a square",

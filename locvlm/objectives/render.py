@@ -103,10 +103,12 @@ def _frame_of(record: Record, contract: CoordinateContract, *, flip: bool) -> Fr
     """Source pixels -> canvas; None where no query has a box, so that captions need no image size."""
     if all(query.box_px is None for query in record.queries):
         return None
-    if record.image is None or record.width <= 0 or record.height <= 0:
+    shown = record.image if record.video is None else record.video
+    if shown is None or record.width <= 0 or record.height <= 0:
         raise ValueError(
-            f"record {record.id!r} has boxes, which are source pixels, and so needs an image with its size; "
-            f"got image {record.image!r}, width {record.width}, height {record.height}"
+            f"record {record.id!r} has boxes, which are source pixels, and so needs an image or a video with "
+            f"its size; got image {record.image!r}, video {record.video!r}, width {record.width}, height "
+            f"{record.height}"
         )
     return contract.frame_for((record.width, record.height), flip=flip)
 

@@ -1,25 +1,26 @@
-"""What is asked about an image: its single instances, and classes that it does not hold.
+"""What is asked about an image: its objects, and what it does not hold (`locvlm.objectives.negatives`).
 
-The prompt alone must not tell whether an object is there (paper app. B). LocPred and NegPred share their
-prompts, so only the class could: absent classes are therefore drawn so that each class is asked about as
-absent in the same proportion as it is asked about as present.
+Objects go by
+label        their class (paper section 3.3). Only single instances of their class are asked about, or the
+             label would not tell which one is meant.
+description  what a model or a person says of them in this image (paper section 3.4), single instances too.
+expression   what people call them to tell them from others (RefCOCO): every sentence is a question of its
+             own, and any number of instances of a class may be there, since the sentence says which is meant.
 """
 
-import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-import numpy as np
+from typing import Literal, TypeVar, get_args
 
 from locvlm.io import Ledger
+from locvlm.objectives.negatives import NegativeDraw, NegativeSampler, PhraseBook
 from locvlm.records import ImageAnnotation, ObjectAnnotation, Query, Record
 
-NegativeDraw = Literal["proportional", "uniform"]
-_FIT_IMAGES = 4000  # enough for the share of a class that is in 1 of 400 images to be known within a third
-_FIT_ROUNDS = 40
+AskBy = Literal["label", "description", "expression"]
+Undescribed = Literal["drop", "label"]
+Kind = TypeVar("Kind", bound=Hashable)
 
 
 def eligible_objects(
@@ -36,8 +37,8 @@ def eligible_objects(
         item
         for item in image.objects
         if not item.is_crowd
-        and item.box_px.area >= min_area_px
         and (allow_repeated or instances[item.category] == 1)
+        and item.box_px.area >= min_area_px
     )
 
 
@@ -46,76 +47,16 @@ def present_classes(image: ImageAnnotation) -> frozenset[str]:
     return frozenset(item.category for item in image.objects)
 
 
-class NegativeSampler:
-    """Draws classes that are absent from an image.
-
-    proportional  in proportion to how often each class is asked about as present, as far as possible: a
-                  class that is in nearly every image is absent too rarely. Drawing by plain frequency
-                  would fall short, because a frequent class is often present and, with several draws an
-                  image, never drawn twice; `fit` corrects the weights for both.
-    uniform       every class alike, the paper's plain reading.
-    """
-
-    def __init__(self, class_counts: Mapping[str, float], draw: NegativeDraw = "proportional") -> None:
-        """`class_counts`: class -> how often it is asked about as present."""
-        if draw not in get_args(NegativeDraw):
-            raise ValueError(f"negatives are drawn {' or '.join(get_args(NegativeDraw))}, got {draw!r}")
-        if not class_counts:
-            raise ValueError("there are no classes to draw absent ones from; the annotation file has none")
-        self.draw_by = draw
-        self.classes = tuple(sorted(class_counts))
-        counts = np.array([class_counts[name] for name in self.classes], dtype=np.float64)
-        self.target = counts / max(counts.sum(), 1.0)
-        weights = self.target if draw == "proportional" else np.ones_like(counts)
-        with np.errstate(divide="ignore"):
-            self.log_weights = np.log(weights)
-        self._index = {name: index for index, name in enumerate(self.classes)}
-
-    def fit(self, present: Sequence[frozenset[str]], num_negatives: int, *, seed: int = 0) -> None:
-        """Correct the weights so that `num_negatives` draws for each of these images follow the target.
-
-        `present` are the classes of every image that is drawn for. Does nothing for uniform draws.
-        """
-        if self.draw_by == "uniform" or not present or num_negatives == 0:
-            return
-        if len(present) > _FIT_IMAGES:
-            present = random.Random(f"{seed}/fit").sample(list(present), _FIT_IMAGES)
-        is_present = np.zeros((len(present), len(self.classes)), dtype=bool)  # images x classes
-        for row, names in enumerate(present):
-            is_present[row, [self._index[name] for name in names if name in self._index]] = True
-        # the k largest of log weight + Gumbel noise are k draws without replacement by these weights
-        noise = np.random.default_rng(seed).gumbel(size=is_present.shape)
-        target = self.target * num_negatives * len(present)
-        can = np.isfinite(self.log_weights)
-        for _ in range(_FIT_ROUNDS):
-            drawn = _count_largest(np.where(is_present, -np.inf, self.log_weights + noise), num_negatives)
-            step = np.log(np.maximum(target[can], 0.5)) - np.log(np.maximum(drawn[can], 0.5))
-            self.log_weights[can] += 0.7 * np.clip(step, -2, 2)
-
-    def draw(self, present: frozenset[str], num_negatives: int, rng: random.Random) -> list[str]:
-        """Up to `num_negatives` different classes that are not in `present`; fewer if there are no more."""
-        keys = []
-        for name, log_weight in zip(self.classes, self.log_weights.tolist(), strict=True):
-            gumbel = -math.log(rng.expovariate(1.0))
-            if name not in present and log_weight > -np.inf:
-                keys.append((log_weight + gumbel, name))
-        return [name for _, name in sorted(keys, reverse=True)[:num_negatives]]
-
-
-def _count_largest(keys: np.ndarray, k: int) -> np.ndarray:
-    """How often each column of `keys` (rows, columns) is among the `k` largest finite values of its row."""
-    k = min(k, keys.shape[1])
-    largest = np.argpartition(-keys, k - 1, axis=1)[:, :k]  # rows x k
-    finite = np.isfinite(np.take_along_axis(keys, largest, axis=1))
-    return np.bincount(largest[finite], minlength=keys.shape[1]).astype(np.float64)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectionConfig:
     """What `localize_instruct` asks about each image."""
 
-    num_negatives: int = 6  # absent classes asked about per image
+    ask_by: AskBy = "label"
+    undescribed: Undescribed = "drop"  # what becomes of objects without description; "label" asks by class
+    one_phrase: bool = False  # of an object with several: one that is drawn, rather than all
+    num_negatives: int = 6  # absent objects asked about per image
     negatives: NegativeDraw = "proportional"
+    hard_fraction: float = 0.0  # of these, drawn among the usual company of what is in the image
     min_area_px: float = 0.0  # of the box, in source pixels
     allow_repeated: bool = False  # also ask about classes with several instances
     seed: int = 0
@@ -126,46 +67,113 @@ class SelectionConfig:
                 f"num_negatives and min_area_px must not be negative, got {self.num_negatives} "
                 f"and {self.min_area_px}"
             )
+        if not 0 <= self.hard_fraction <= 1:
+            raise ValueError(f"hard_fraction must be in [0, 1], got {self.hard_fraction}")
+        if self.ask_by not in get_args(AskBy):
+            raise ValueError(f"ask_by must be one of {', '.join(get_args(AskBy))}, got {self.ask_by!r}")
 
     def eligible(self, image: ImageAnnotation) -> tuple[ObjectAnnotation, ...]:
-        """`eligible_objects` with these settings."""
-        return eligible_objects(image, min_area_px=self.min_area_px, allow_repeated=self.allow_repeated)
+        """The objects that can be asked about with these settings, if they have a phrase to go by."""
+        is_any = self.allow_repeated or self.ask_by == "expression"
+        objects = eligible_objects(image, min_area_px=self.min_area_px, allow_repeated=is_any)
+        if self.ask_by == "expression":  # the others of the file are there to know what is absent
+            return tuple(item for item in objects if item.phrases)
+        return objects
+
+    def phrases_of(self, item: ObjectAnnotation, image: ImageAnnotation) -> tuple[str, ...]:
+        """What an object is asked about by, one question each; nothing if it has to be dropped.
+
+        A draw depends on the seed, the image and the object alone.
+        """
+        if self.ask_by == "label" or (not item.phrases and self.undescribed == "label"):
+            return (item.category,)
+        if self.one_phrase and len(item.phrases) > 1:
+            rng = random.Random(f"{self.seed}/{image.image_id}/{item.annotation_id}/{item.box_px}")
+            return (rng.choice(item.phrases),)
+        return item.phrases
 
 
-def make_sampler(images: Iterable[ImageAnnotation], config: SelectionConfig) -> NegativeSampler:
-    """A sampler for these images, fitted to what will be asked about them as present."""
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """Draws what is asked for although it is not there; `phrases` is None where objects go by their label."""
+
+    sampler: NegativeSampler
+    phrases: PhraseBook | None = None
+
+    def draw(
+        self, image: ImageAnnotation, taken: Sequence[str], number: int, rng: random.Random
+    ) -> list[Query]:
+        """Up to `number` queries for what is absent from the image, in other words than `taken`.
+
+        Only classes that are annotated nowhere in the image, crowds included, are drawn, so a borrowed phrase
+        is always that of another image.
+        """
+        classes = self.sampler.draw(present_classes(image), number, rng)
+        if self.phrases is None:
+            return [Query(objective="negpred", phrase=name, category=name) for name in classes]
+        borrowed = self.phrases.borrow(classes, taken, rng)
+        return [Query(objective="negpred", phrase=phrase, category=name) for name, phrase in borrowed]
+
+
+def make_negatives(images: Iterable[ImageAnnotation], config: SelectionConfig) -> Negatives:
+    """What to draw absent objects for these images with, fitted to what will be asked about as present.
+
+    Raises:
+        ValueError: if there are no classes to draw from.
+    """
     counts: Counter[str] = Counter()
-    present = []
+    present: list[frozenset[str]] = []
+    phrases: list[tuple[str, str]] = []
     for image in images:
-        asked = {item.category for item in config.eligible(image)}
-        counts.update({name: 0 for name in present_classes(image)})
-        counts.update(asked)
+        classes = present_classes(image)
+        counts.update(dict.fromkeys(classes, 0))
+        asked = [(item.category, phrase) for item, phrase in asked_about(image, config)]
+        counts.update(category for category, _ in asked)
         if asked:
-            present.append(present_classes(image))
-    sampler = NegativeSampler(counts, config.negatives)
+            present.append(classes)
+        if config.ask_by != "label":
+            phrases += asked
+    can_repeat = config.ask_by != "label"
+    sampler = NegativeSampler(
+        counts, config.negatives, hard_fraction=config.hard_fraction, can_repeat=can_repeat
+    )
     sampler.fit(present, config.num_negatives, seed=config.seed)
-    return sampler
+    return Negatives(sampler, PhraseBook(phrases) if can_repeat else None)
 
 
-def build_record(image: ImageAnnotation, sampler: NegativeSampler, config: SelectionConfig) -> Record | None:
-    """LocPred and RevLoc for all eligible objects, NegPred for absent classes; None if nothing is eligible.
+def asked_about(
+    image: ImageAnnotation, config: SelectionConfig, undescribed: Ledger | None = None
+) -> list[tuple[ObjectAnnotation, str]]:
+    """(object, what it goes by) for every question about what is there; `undescribed` counts the objects."""
+    asked = []
+    for item in config.eligible(image):
+        phrases = config.phrases_of(item, image)
+        asked += [(item, phrase) for phrase in phrases]
+        if undescribed is not None and phrases:
+            undescribed.keep()
+        elif undescribed is not None:
+            undescribed.drop(f"{image.image_id}/{item.annotation_id}", "no description", item.category)
+    return asked
+
+
+def build_record(
+    image: ImageAnnotation, negatives: Negatives, config: SelectionConfig, undescribed: Ledger | None = None
+) -> Record | None:
+    """LocPred and RevLoc for what is there, NegPred for what is not; None if nothing can be asked about.
 
     Draws depend on the seed and the image alone. The queries are shuffled: where they are asked in one
     dialogue, their place must not tell what kind they are.
     """
-    objects = config.eligible(image)
-    if not objects:
+    asked = asked_about(image, config, undescribed)
+    if not asked:
         return None
     rng = random.Random(f"{config.seed}/{image.image_id}")
     queries = [
-        Query(objective=objective, phrase=item.category, category=item.category, box_px=item.box_px)
-        for item in objects
+        Query(objective=objective, phrase=phrase, category=item.category, box_px=item.box_px)
+        for item, phrase in asked
         for objective in ("locpred", "revloc")
     ]
-    queries += [
-        Query(objective="negpred", phrase=name, category=name)
-        for name in sampler.draw(present_classes(image), config.num_negatives, rng)
-    ]
+    queries += negatives.draw(image, [phrase for _, phrase in asked], config.num_negatives, rng)
     rng.shuffle(queries)
     return Record(
         id=image.image_id,
@@ -178,11 +186,17 @@ def build_record(image: ImageAnnotation, sampler: NegativeSampler, config: Selec
 
 
 def build_records(
-    images: Iterable[ImageAnnotation], sampler: NegativeSampler, config: SelectionConfig, ledger: Ledger
-) -> Iterable[Record]:
-    """The records of all images; images about which nothing can be asked are counted."""
+    images: Iterable[ImageAnnotation],
+    negatives: Negatives,
+    config: SelectionConfig,
+    ledger: Ledger,
+    undescribed: Ledger | None = None,
+) -> Iterator[Record]:
+    """The records of all images; images about which nothing can be asked are counted, and `undescribed`
+    objects are.
+    """
     for image in images:
-        record = build_record(image, sampler, config)
+        record = build_record(image, negatives, config, undescribed)
         if record is None:
             ledger.drop(image.image_id, "no object to ask about")
         else:
@@ -190,18 +204,19 @@ def build_records(
             yield record
 
 
-def class_gap(asked_present: Mapping[str, int], asked_absent: Mapping[str, int]) -> float:
+def class_gap(asked_present: Mapping[Kind, int], asked_absent: Mapping[Kind, int]) -> float:
     """How much the class alone tells about absence, as the accuracy of the best guess from it, in [0.5, 1].
 
     0.5 + half the total variation distance between the two distributions of classes, for as many present as
-    absent questions. 0.5 means that the class tells nothing.
+    absent questions. 0.5 means that the class tells nothing. The same for anything else that questions can be
+    counted by, such as the number of words.
     """
     num_present, num_absent = sum(asked_present.values()), sum(asked_absent.values())
     if not num_present or not num_absent:
         return 0.5
-    names = asked_present.keys() | asked_absent.keys()
+    kinds = asked_present.keys() | asked_absent.keys()
     distance = sum(
-        abs(asked_present.get(name, 0) / num_present - asked_absent.get(name, 0) / num_absent)
-        for name in names
+        abs(asked_present.get(kind, 0) / num_present - asked_absent.get(kind, 0) / num_absent)
+        for kind in kinds
     )
     return 0.5 + distance / 4

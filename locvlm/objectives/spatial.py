@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, get_args
 
+from locvlm.geometry import Box
 from locvlm.objectives.select import eligible_objects
 from locvlm.records import ImageAnnotation, ObjectAnnotation, Query, Record
 
@@ -38,6 +39,7 @@ class SpatialConfig:
 
     gold: Gold = "asked"
     release_filter: bool = False
+    split: str = ""  # of the images, noted in the records
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ class Placed:
 
     name: str
     side: int
+    box_px: Box  # source pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,14 @@ def build_spatial_records(
             queries=(Query(objective="vqa", category=asked.name, question=question, answer=side),),
             source={
                 "image_id": image.image_id,
+                **({"split": config.split} if config.split else {}),
                 "axis": axis,
                 "form": form,
                 "side": side,
                 "gold": config.gold,
                 "reference": reference.name,
                 "asked": asked.name,
+                "boxes_px": {placed.name: list(placed.box_px) for placed in (reference, asked)},
             },
         )
 
@@ -154,7 +159,7 @@ def _place(item: ObjectAnnotation, image: ImageAnnotation, axis: Axis) -> Placed
     fraction = centre.x / image.width if axis == "horizontal" else centre.y / image.height
     if abs(fraction - 0.5) <= CENTRAL_FRACTION / 2:
         return None
-    return Placed(item.category, int(fraction > 0.5))
+    return Placed(item.category, int(fraction > 0.5), item.box_px)
 
 
 def _separated_pairs(image: ImageAnnotation, axis: Axis) -> Iterator[Pair]:
@@ -167,4 +172,4 @@ def _separated_pairs(image: ImageAnnotation, axis: Axis) -> Iterator[Pair]:
                 else (before.box_px.y2, after.box_px.y1)
             )
             if end < start:
-                yield Pair(Placed(before.category, 0), Placed(after.category, 1))
+                yield Pair(Placed(before.category, 0, before.box_px), Placed(after.category, 1, after.box_px))

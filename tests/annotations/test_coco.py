@@ -1,9 +1,12 @@
+import gc
 import json
+import random
 from collections import Counter
 
 import pytest
 
 from locvlm.annotations.coco import CLIPPED, read_captions, read_coco, read_instances
+from locvlm.annotations.coco_structs import decode_captions, decode_instances
 from locvlm.geometry import Box
 from locvlm.io import Ledger
 
@@ -71,6 +74,8 @@ def test_images_without_annotations_are_there(instances):
         ([10, 20, 30], "bbox is not four finite numbers"),
         ([10, 20, None, 4], "bbox is not four finite numbers"),
         ({"x": 1}, "bbox is not four finite numbers"),
+        ([10, 20, float("nan"), 4], "bbox is not four finite numbers"),
+        ([float("-inf"), 20, float("inf"), 4], "bbox is not four finite numbers"),
     ],
 )
 def test_an_unusable_box_is_dropped_and_counted(instances, bbox, reason):
@@ -126,7 +131,7 @@ def test_captions_are_merged_by_image_id_and_blank_ones_dropped(instances, capti
         ),
         (
             {"annotations": [], "images": [{**IMAGES[0], "width": float("inf")}]},
-            "not valid JSON",
+            r"images\[0\]: 'width' must be a whole number of pixels above 0, got inf",
         ),
     ],
 )
@@ -135,6 +140,153 @@ def test_a_file_that_contradicts_itself_stops(tmp_path, sections, message):
     with pytest.raises(ValueError, match=message) as error:
         list(read_instances(path, Ledger()))
     assert "instances.json" in str(error.value)
+
+
+# ---- the fast reader and its plain twin
+
+
+def outcome(*, fast, **paths):
+    """All that reading says: images, counts and repairs, or the error."""
+    ledger, repairs = Ledger(), Counter()
+    try:
+        images = list(read_coco(**paths, ledger=ledger, repairs=repairs, fast=fast))
+    except ValueError as error:
+        return str(error)
+    return repr(images), ledger.to_dict(), repairs  # repr tells 1 from 1.0
+
+
+POLYGONS = {"segmentation": [[10.5, 20, 30, 20, 30, 40.25]], "area": 12.5}
+RLE = {"segmentation": {"counts": "a:]NaN,b", "size": [480, 640]}, "iscrowd": 1}
+UNUSABLE = [[1, 2, -3, 4], [1, 2, 0, 4], [900, 1, 2, 2], [1, 2, 3], [1, None, 3, 4], "x", None, [1, [], 2, 3]]
+ODD = [*UNUSABLE, [600.5, 400, 90, 90], [-0.5, -0.0, 10, 10], [True, 0, 2, 2], [0, 0, 640, 480.0]]
+READABLE = {
+    "polygons, masks and crowds": [
+        annotation([10, 20, 30.5, 40], **POLYGONS),
+        annotation([1, 1, 2, 2], id=2, **RLE),
+    ],
+    "a crowd by another word": [annotation([1, 1, 2, 2]) | {"iscrowd": True}],
+    "no iscrowd": [{"id": 1, "image_id": 25, "category_id": 90, "bbox": [1, 1, 2, 2]}],
+    "boxes of every kind": [annotation(bbox, id=number) for number, bbox in enumerate(ODD)],
+    "nothing": [],
+}
+ELSEWHERE = {
+    "float sizes": {"images": [{**IMAGES[0], "width": 640.0, "height": 480.0}, IMAGES[1]]},
+    "names in other scripts": {
+        "categories": [{"id": 1, "name": "Füße 足 \U0001f9b6"}],
+        "images": [IMAGES[0]],
+    },
+    "more sections and fields": {"info": {"a": [1]}, "images": [{**IMAGES[0], "coco_url": "http://x"}]},
+}
+
+
+@pytest.mark.parametrize("name", [*READABLE, *ELSEWHERE])
+def test_both_readers_agree_object_by_object(tmp_path, name):
+    sections = {"annotations": READABLE.get(name, [annotation([1, 2, 3, 4])]), **ELSEWHERE.get(name, {})}
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"images": IMAGES, "categories": CATEGORIES, **sections}, ensure_ascii=False))
+    assert decode_instances(path) is not None  # so that it is the fast one that reads
+    images, *_ = fast = outcome(instances=path, fast=True)
+    assert fast == outcome(instances=path, fast=False)
+    assert "ImageAnnotation" in images
+
+
+def test_both_readers_agree_on_many_made_up_instances(instances):
+    rng = random.Random(0)
+    numbers = [0, 1, 5.5, 99.75, 100, 480, 640, 640.25, -3, -0.5]
+    entries = [
+        annotation(
+            [rng.choice(numbers) for _ in range(4)],
+            id=number,
+            image_id=rng.choice((9, 25)),
+            category_id=rng.choice((1, 90)),
+            **rng.choice((POLYGONS, RLE, {})),
+        )
+        for number in rng.sample(range(10**6), 2000)
+    ]
+    path = instances(*entries)
+    assert decode_instances(path) is not None
+    _, counts, repairs = fast = outcome(instances=path, fast=True)
+    assert fast == outcome(instances=path, fast=False)
+    assert min(counts["kept"], counts["dropped"], repairs[CLIPPED]) > 100
+
+
+FAULTS = [
+    '{"images": [], "annotations": [], "categories": [], "info": NaN}',
+    '{"images": [], "annotations": []}',
+    '{"images": {}, "annotations": [], "categories": []}',
+    '{"images": [], "annotations": [], "categories": []} x',
+    '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "\\ud83d"}]}',
+    "[]",
+    "",
+    '{"images": [], "annot',
+    '{"images": [], "annotations": [], "categories": [{"id": 1.0, "name": "a"}]}',
+    '{"images": [], "annotations": [], "categories": [{"id": true, "name": "a"}]}',
+    '{"images": [], "annotations": [], "categories": [{"id": 1, "name": null}]}',
+    *(
+        '{"annotations": [], "categories": [], "images": [{"id": 1, "file_name": "a", "height": 1, "width": '
+        + width
+        + "}]}"
+        for width in ("1.5", "true", "1e999", "NaN")
+    ),
+]
+FAULTY_ANNOTATIONS = [
+    [annotation([1, 1, 2, float("nan")]), annotation([1, 1, 2, 2], id=2)],
+    [annotation([1, 1, 2, 2]), annotation([1, 1, float("inf"), 2], id=2)],
+    [annotation([1, 1, 2, 2], area=float("nan"))],
+    [annotation([1, 1, 2, 2], image_id=7)],
+    [annotation([1, 1, 2, 2], image_id="9")],
+    [annotation([1, 1, 2, 2], category_id=2)],
+    [annotation([1, 1, 2, 2]), annotation([1, 1, 2, 2])],
+    [{"id": 1, "image_id": 9, "caption": "A dog."}],
+    [{"image_id": 9, "category_id": 1, "bbox": [1, 1, 2, 2]}],
+    ["a"],
+]
+
+
+def test_what_the_fast_reader_refuses_is_as_the_plain_one_says(tmp_path):
+    files = [
+        *FAULTS,
+        *(
+            json.dumps({"images": IMAGES, "categories": CATEGORIES, "annotations": a})
+            for a in FAULTY_ANNOTATIONS
+        ),
+    ]
+    path = tmp_path / "instances.json"
+    results = []
+    for content in files:
+        path.write_text(content)
+        assert decode_instances(path) is None, content
+        results.append(outcome(instances=path, fast=True))
+        assert results[-1] == outcome(instances=path, fast=False), content
+    assert (
+        sum(isinstance(result, str) for result in results)
+        == len(files) - 5  # NaN where it stops nothing, and half an emoji
+    )  # NaN in five places stops nothing
+    path.write_bytes(b'{"images": [], "annotations": [], "categories": [{"id": 1, "name": "\xff"}]}')
+    assert "not valid JSON" in outcome(instances=path, fast=True)
+    assert outcome(instances=path, fast=True) == outcome(instances=path, fast=False)
+
+
+def test_both_readers_agree_about_captions(instances, captions):
+    path = captions(
+        {"id": 1, "image_id": 25, "caption": " Zwei  Füße.\n"}, {"id": 2, "image_id": 9, "caption": " "}
+    )
+    assert decode_captions(path) is not None
+    for paths in ({"captions": path}, {"captions": path, "instances": instances(annotation([1, 1, 5, 5]))}):
+        images, counts, _ = fast = outcome(**paths, fast=True)
+        assert fast == outcome(**paths, fast=False)
+        assert "Zwei Füße." in images
+        assert counts["reasons"]["empty caption"]["examples"] == ["2"]
+    for paths in ({"captions": instances(annotation([1, 1, 5, 5]))}, {"instances": path}):
+        assert outcome(**paths, fast=True) == outcome(**paths, fast=False)
+        assert isinstance(outcome(**paths, fast=True), str)
+
+
+def test_reading_leaves_the_garbage_collector_as_it_was(instances):
+    path = instances(annotation([1, 1, 5, 5], image_id=8))
+    with pytest.raises(ValueError, match="image_id 8 is not"):
+        list(read_instances(path, Ledger()))
+    assert gc.isenabled()
 
 
 def test_files_that_disagree_about_an_image_stop(instances, captions):
@@ -164,6 +316,10 @@ def test_real_coco_files_are_read_whole(shared_data):
             ledger=ledger,
         )
     )
+    assert decode_instances(folder / "instances_train2017.json") is not None
+    for split in ("train2017", "val2017"):
+        paths = {kind: folder / f"{kind}_{split}.json" for kind in ("instances", "captions")}
+        assert outcome(**paths, fast=True) == outcome(**paths, fast=False)
     assert len(images) == 39
     assert sum(len(image.objects) for image in images) == 407
     assert all(len(image.captions) >= 5 for image in images)

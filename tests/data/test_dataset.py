@@ -134,6 +134,24 @@ def test_a_record_with_an_unknown_objective_is_named(records_file):
         FileDataset(records_file)[5]
 
 
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        ("records", {"image": None, "queries": [{"objective": "negpred", "phrase": "cat"}]}),
+        (
+            "llava",
+            {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "A cat."}]},
+        ),
+    ],
+)
+def test_what_is_about_a_video_is_not_taken_for_text(tmp_path, kind, row):
+    path = tmp_path / "videos.jsonl"
+    path.write_text(json.dumps({"id": "v", "video": "v.mp4", **row}) + "\n")
+    data = FileDataset(path, kind=kind)
+    with pytest.raises(ValueError, match=r"videos\.jsonl:1: .*'v\.mp4'; video records are for stage 3"):
+        data[0]
+
+
 def test_an_image_outside_of_its_root_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     write_records(path, [record(0), record(1, image="../../etc/passwd")])

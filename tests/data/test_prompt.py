@@ -25,6 +25,14 @@ def test_vicuna_text_is_llavas_to_the_letter():
     )
 
 
+def test_bare_vicuna_is_what_published_llava_checkpoints_are_asked_in():
+    assert render_question("What is it?", "vicuna_bare", True) == "USER: <image>\nWhat is it? ASSISTANT:"
+    with_system = apply_template(
+        [{"role": "system", "content": SYSTEM}, *messages_of([DOG], True)], "vicuna_bare"
+    )
+    assert with_system == render_branch([DOG], "vicuna_v1", True).text
+
+
 def test_llama2_text_is_llavas_to_the_letter():
     prompt = render_branch([DOG, CAT], "llama2", has_image=True)
     assert prompt.text == (
@@ -90,6 +98,8 @@ def apply_template(messages, conversation, **options):
     [
         ("vicuna_v1", [DOG]),
         ("vicuna_v1", [DOG, CAT, DOG]),
+        ("vicuna_bare", [DOG]),
+        ("vicuna_bare", [DOG, CAT, DOG]),
         ("llama2", [DOG]),
         ("llama2", [DOG, CAT, DOG]),
         ("plain", [DOG]),
@@ -119,7 +129,11 @@ def test_texts_with_whitespace_and_braces_survive_the_template():
 @pytest.mark.parametrize(
     ("turns", "conversation", "message"),
     [
-        ([DOG], "vicuna", "unknown conversation format 'vicuna'; choose from vicuna_v1, llama2, plain"),
+        (
+            [DOG],
+            "vicuna",
+            "unknown conversation format 'vicuna'; choose from vicuna_v1, vicuna_bare, llama2, plain",
+        ),
         ([], "vicuna_v1", "at least one turn"),
         ([Turn(question="a <image>", answer="b")], "vicuna_v1", "must not hold '<image>'"),
         ([Turn(question="a", answer="")], "vicuna_v1", "needs an answer"),

@@ -68,7 +68,7 @@ def test_ids_are_those_of_the_processor(tokenizer, conversation, turns, has_imag
 
 
 @pytest.mark.parametrize("turns", [(DOG,), (DOG, CAT)])
-@pytest.mark.parametrize("conversation", ["vicuna_v1", "llama2"])
+@pytest.mark.parametrize("conversation", ["vicuna_v1", "vicuna_bare", "llama2"])
 def test_ids_are_those_of_the_processors_chat_template(tokenizer, conversation, turns):
     messages = []
     for index, turn in enumerate(turns):

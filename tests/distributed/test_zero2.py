@@ -2,17 +2,20 @@
 
 import pytest
 
+from locvlm.io import read_json
+
 # four rows a step, whoever computes them
 ONE_RANK = ("--training.per_device_train_batch_size", "1", "--training.gradient_accumulation_steps", "4")
 TWO_RANKS = ("--training.per_device_train_batch_size", "1", "--training.gradient_accumulation_steps", "2")
 SHORT = ("--training.max_steps", "4", "--training.save_steps", "2")
 ZERO2 = ("--training.deepspeed", "ds_configs/zero2.json")
+PROFILE = ("--profile.steps", "1", "--profile.after", "1", "--profile.peak_tflops", "1")
 
 
 @pytest.fixture(scope="module")
 def zero2(tiny_world, launch, tmp_path_factory):
     run = tmp_path_factory.mktemp("zero2") / "run"
-    launch("deepspeed", 2, tiny_world.stage(2, run, *TWO_RANKS, *SHORT, *ZERO2))
+    launch("deepspeed", 2, tiny_world.stage(2, run, *TWO_RANKS, *SHORT, *ZERO2, *PROFILE))
     return run
 
 
@@ -31,6 +34,13 @@ def test_two_ranks_give_the_losses_and_gradients_of_one(
     ours, theirs = weights_of(zero2 / "final"), weights_of(tmp_path / "one" / "final")
     # Adam divides by the gradient's size, so noise in tiny gradients moves a weight by up to a learning rate
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 2e-3
+
+
+def test_the_main_process_takes_a_step_apart_and_operations_are_counted_by_rank(zero2, rows_of):
+    seconds = read_json(zero2 / "profile" / "parts.json")["seconds_per_step"]
+    assert all(seconds[part] > 0 for part in ("language model", "backward", "optimizer"))
+    assert (zero2 / "profile" / "trace.json.gz").is_file()
+    assert all(0 < row["mfu"] == row["tflops_per_s"] for row in rows_of(zero2))
 
 
 @pytest.mark.slow

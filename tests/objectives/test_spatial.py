@@ -130,4 +130,9 @@ def test_a_record_tells_axis_form_side_and_objects():
         "gold": "asked",
         "reference": reference,
         "asked": "dog",
+        "boxes_px": {
+            reference: [75, 155, 85, 165] if reference == "cat" else [85, 175, 95, 185],
+            "dog": [15, 35, 25, 45],
+        },
     }
+    assert ask(DOG_ALONE, split="val2017")[0].source["split"] == "val2017"

@@ -6,7 +6,8 @@ import runpy
 import pytest
 from PIL import Image
 
-from locvlm.evals.answer import load_answerer
+from locvlm.answering.answerer import Decoding
+from locvlm.answering.locvlm import load_answerer
 from locvlm.evals.chat import Talk
 from locvlm.export.hf import export_hf
 
@@ -24,7 +25,7 @@ def program(monkeypatch, repo_root):
 def says(monkeypatch):
     """says(text): every answer of any checkpoint."""
     return lambda text: monkeypatch.setattr(
-        "locvlm.evals.answer.Answerer.answer", lambda self, asked, **options: [[text]] * len(asked)
+        "locvlm.answering.locvlm.LocVLMAnswerer.answer", lambda self, asked, decoding: [[text]] * len(asked)
     )
 
 
@@ -106,7 +107,7 @@ def test_an_export_answers_as_its_checkpoint_does(tiny_world, tmp_path):
     export_hf(tiny_world.init, tmp_path / "export")
     replies = [
         Talk(load_answerer(folder), tiny_world.images / "0.png").ask(
-            "where is the red square", max_new_tokens=8
+            "where is the red square", Decoding(max_new_tokens=8)
         )
         for folder in (tiny_world.init, tmp_path / "export")
     ]

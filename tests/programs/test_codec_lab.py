@@ -41,7 +41,8 @@ def test_it_writes_numbers_a_table_and_a_plot_for_every_codec(repo_root, shared_
     assert done.returncode == 0, done.stderr
     saved = json.loads((tmp_path / "out/codec_lab.json").read_text())
     rows = {(row["codec"], row["location"]): row for row in saved["results"]}
-    assert set(rows) == {(c, k) for c in ("nfp", "ivb", "diga") for k in ("bbox", "point")}
+    codecs = ("nfp", "ivb", "diga", "shikra", "llava", "thousand", "kosmos2")
+    assert set(rows) == {(codec, kind) for codec in codecs for kind in ("bbox", "point")}
     for row in rows.values():
         assert row["num_locations"] == 3
         assert row["error_fraction"]["max"] <= row["max_error"] + 1e-9
@@ -49,7 +50,7 @@ def test_it_writes_numbers_a_table_and_a_plot_for_every_codec(repo_root, shared_
     ceilings = [rows["ivb", "bbox"]["iou"][name]["mean"] for name in ("small", "medium", "large")]
     assert ceilings == sorted(ceilings)
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 6
+    assert len(table) == 2 + 2 * len(codecs)
     assert "\n".join(table) in (tmp_path / "out/codec_lab.md").read_text()
     with Image.open(tmp_path / "out/codec_lab.png") as plot:
         assert plot.width > 1000

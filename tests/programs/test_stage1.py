@@ -37,7 +37,7 @@ def test_the_loss_falls_and_the_run_leaves_what_it_was(stage1, rows_of):
 def test_a_row_of_metrics_says_what_a_step_costs(stage1, rows_of):
     row = rows_of(stage1)[-1]
     expected = {"step", "epoch", "loss", "grad_norm", "lr", "tokens_per_s", "pairs_per_s", "data_wait_s"}
-    assert expected | {"supervised_fraction"} <= row.keys()
+    assert expected | {"supervised_fraction", "tflops_per_s"} <= row.keys()
     assert row["epoch"] == 10  # 20 steps of 6 of the 12 records
     assert 0 < row["supervised_fraction"] < 1
 

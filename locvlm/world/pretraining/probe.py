@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from locvlm.coords.codec import build_codec
 from locvlm.geometry import Box, iou
-from locvlm.world.backbones import EOS, VISION
+from locvlm.world.backbones import EOS, NUM_PIECES, VISION
 from locvlm.world.pretraining.clip import encode_captions, pool_regions, region_features
 from locvlm.world.pretraining.documents import NOTATIONS, Writer
 from locvlm.world.pretraining.layout_tokens import LayoutEmbedder
@@ -113,7 +113,13 @@ def probe_lookup(
         doc, thing = writer.lookup(rng, num_things, layout=layout)
         prompt = embed_document(llm, doc, embedder)
         mask = torch.ones(prompt.shape[:2], dtype=torch.long)
-        out = llm.generate(inputs_embeds=prompt, attention_mask=mask, max_new_tokens=48, do_sample=False)
+        out = llm.generate(
+            inputs_embeds=prompt,
+            attention_mask=mask,
+            max_new_tokens=48,
+            do_sample=False,
+            suppress_tokens=list(range(NUM_PIECES, llm.config.vocab_size)),  # they stand for no piece
+        )
         text = decode([token for token in out[0].tolist() if token != EOS])
         boxes = [box for codec in codecs if isinstance(box := codec.decode(text, "bbox"), Box)]
         found.append(any(iou(box, Box(*thing.box)) >= 0.5 for box in boxes))

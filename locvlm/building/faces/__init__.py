@@ -1,0 +1,1 @@
+"""Faces in images and videos: found, blurred, written anew (paper App. C)."""

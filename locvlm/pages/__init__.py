@@ -1,0 +1,1 @@
+"""HTML pages: their shell, photographs with boxes, and photographs in every frame."""
