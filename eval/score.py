@@ -2,12 +2,14 @@
 
     python eval/score.py --output-dir runs/demo/eval/stage2
 
-Reads OUT/predictions as eval/run.py left them, writes OUT/scores.json, prints a table.
+Reads OUT/predictions as eval/run.py left them, writes OUT/scores.json, prints a table. Predictions that were
+made in parts (`--shard`) become one file first.
 """
 
 import argparse
 from pathlib import Path
 
+from locvlm.evals.parts import collect_folder
 from locvlm.evals.score import format_table, score_folder
 from locvlm.evals.task import load_tasks
 from locvlm.io import write_json
@@ -23,13 +25,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--task-dir", type=Path, default=Path(__file__).parent / "tasks", help="where they are declared"
     )
+    parser.add_argument(
+        "--judge", default="", help="whose verdicts count, if there are several: name, version or model"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Judge every saved answer, write the scores."""
     args = parse_arguments()
-    scores = score_folder(args.output_dir, load_tasks(args.task_dir, tuple(args.tasks.split(","))))
+    collect_folder(args.output_dir)
+    tasks = load_tasks(args.task_dir, tuple(args.tasks.split(",")))
+    scores = score_folder(args.output_dir, tasks, by=args.judge)
     write_json(args.output_dir / "scores.json", scores)
     print(format_table(scores))
 

@@ -85,6 +85,22 @@ def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
     return total
 
 
+def max_over_ranks(number: int, *, device: "torch.device") -> int:
+    """The largest of all ranks' numbers; each rank must ask at the same point.
+
+    Args:
+        device: that the process group exchanges tensors on.
+    """
+    group = _process_group()
+    if group is None or group.get_world_size() == 1:
+        return number
+    import torch
+
+    largest = torch.tensor(number, device=device)
+    group.all_reduce(largest, op=group.ReduceOp.MAX)
+    return int(largest)
+
+
 def wait() -> None:
     """Until every rank has come this far; nothing without a process group."""
     group = _process_group()

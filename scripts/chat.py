@@ -1,13 +1,15 @@
-"""Ask a checkpoint about an image; boxes in its answers are drawn into a copy of the image.
+"""Ask a checkpoint about an image or a video; boxes in its answers are drawn into a copy of the image.
 
     python scripts/chat.py --model runs/demo/stage2/final --image scene.jpg \\
         --ask "where is the mug" --draw out.png
     python scripts/chat.py --model runs/demo/export --image scene.jpg
+    python scripts/chat.py --model runs/demo/stage3/final --video clip.mp4 --ask "where is the mug"
 
 Takes our checkpoints and exported ones. Without --ask it asks for questions until an empty line. `where is X`
 and `what is at x1,y1,x2,y2` (pixels of the image) are put into the words of the training data; anything else
 is asked as it stands. The frame and the codec are the checkpoint's own, boxes are printed and drawn in pixels
-of the image.
+of the image. A video is for checkpoints of stage 3: they see as many of its frames as they were made for, and
+boxes are in pixels of an upright frame, drawn on the middle one.
 """
 
 import argparse
@@ -24,7 +26,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder, ours or an export")
     parser.add_argument("--adapter", type=Path, help="adapter-only folder of stage 1, put into the model")
-    parser.add_argument("--image", type=Path, required=True)
+    shown = parser.add_mutually_exclusive_group(required=True)
+    shown.add_argument("--image", type=Path)
+    shown.add_argument("--video", type=Path, help="seen whole, by a checkpoint that was trained on videos")
     parser.add_argument("--ask", action="append", help="a question; may be given several times")
     parser.add_argument(
         "--draw", type=Path, help="write the image with the boxes of the answers to this file"
@@ -61,7 +65,8 @@ def main() -> None:
 
     sampling = {} if args.temperature is None else {"greedy": False, "temperature": args.temperature}
     decoding = Decoding(max_new_tokens=args.max_new_tokens, seed=args.seed, **sampling)
-    talk = Talk(load_answerer(args.model, adapter=args.adapter), args.image)
+    answerer = load_answerer(args.model, adapter=args.adapter)
+    talk = Talk(answerer, args.image or args.video, is_video=args.video is not None)
     for question in questions(args.ask):
         reply = talk.ask(question, decoding)
         print(reply.text)

@@ -1,23 +1,44 @@
-"""What an evaluation, a builder or a chat needs of a model: it answers questions about images."""
+"""What an evaluation, a builder or a chat needs of a model: it answers questions about images and videos."""
 
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
 from locvlm.coords.contract import CoordinateContract
 from locvlm.records import Query
 
+_IMAGES_ALONE = (
+    "this model was made for images alone, and a whole video is to be shown; ask about its middle frame "
+    "(`shows: frame` in a task), or take a checkpoint of stage 3"
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """An image with questions about it, as final text; without an image the questions are put alone."""
+    """An image or a video with questions about it, as final text; without either they are put alone.
+
+    Raises:
+        ValueError: for both an image and a video.
+    """
 
     image: Image.Image | None  # upright, in the raster of its record's boxes
     questions: list[str] = field(default_factory=list)
+    frames: tuple[Image.Image, ...] = ()  # of a video, as many as `num_frames_of` says, upright like an image
+
+    def __post_init__(self) -> None:
+        if self.image is not None and self.frames:
+            raise ValueError(
+                f"questions are about an image or a video, got an image and {len(self.frames)} frames"
+            )
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether there is nothing to see."""
+        return self.image is None and not self.frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,3 +137,35 @@ class Answerer(Protocol):
             ValueError: if this model cannot say, as most servers cannot.
         """
         ...
+
+
+@runtime_checkable
+class SeesVideos(Protocol):
+    """An answerer whose model may be made for whole videos."""
+
+    @property
+    def num_frames(self) -> int:
+        """By how many frames it sees a video; 0 if this checkpoint was made for images alone."""
+        ...
+
+
+def num_frames_of(answerer: Answerer) -> int:
+    """By how many frames a model sees a video.
+
+    Raises:
+        ValueError: if it was made for images alone.
+    """
+    num_frames = answerer.num_frames if isinstance(answerer, SeesVideos) else 0
+    if num_frames == 0:
+        raise ValueError(_IMAGES_ALONE)
+    return num_frames
+
+
+def refuse_videos(asked: Sequence[Asked]) -> None:
+    """Nothing, unless a model of images is asked about a video: it would answer as if there were none.
+
+    Raises:
+        ValueError: if it is.
+    """
+    if any(item.frames for item in asked):
+        raise ValueError(_IMAGES_ALONE)

@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 from PIL import Image
 
-from locvlm.answering.answerer import Asked, Decoding, NoAnswer, OptionScore
+from locvlm.answering.answerer import Asked, Decoding, NoAnswer, OptionScore, refuse_videos
 from locvlm.answering.batches import plan_rows
 from locvlm.answering.conventions import CONVENTIONS, Convention, verbatim
 from locvlm.answering.huggingface import Generated, ImageTextModel, Row, load_image_text_model
@@ -121,6 +121,7 @@ class Baseline:
 
     def _rows(self, asked: Sequence[Asked]) -> list[Row]:
         """A row for each question about an image."""
+        refuse_videos(asked)
         return [
             Row(image=image, prompt=self.kind.prompt_for(question))
             for item in asked

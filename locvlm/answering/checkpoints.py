@@ -14,6 +14,7 @@ from locvlm.io import read_json, sha256_of
 from locvlm.model.adapter import LLAVA_FILE, WEIGHTS_FILE, load_adapter
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.lora import ADAPTER_FOLDER, BASE_FILE, LORA_FOLDER, attach_lora, merge_lora
+from locvlm.model.registered import LocVLMVideo, LocVLMVideoConfig
 from locvlm.model.weight_files import download_hint, load_whole
 
 _PIECES, _PIECE_BYTES = 64, 4096  # what of each weight file the fingerprint reads
@@ -35,7 +36,7 @@ def open_checkpoint(
     weights = _weights_folder(folder, base)
     if adapter is not None and weights != folder:
         raise ValueError(f"{folder} is of a run with LoRA and has an adapter of its own; leave --adapter out")
-    model = load_whole(LocVLM, weights, dtype=dtype)
+    model = load_whole(_class_of(weights), weights, dtype=dtype)
     if weights != folder:
         attach_lora(model, folder)
         merge_lora(model)
@@ -71,6 +72,12 @@ def identity_of(name: str, config: Any) -> str:
     if (Path(name) / "config.json").is_file():
         return fingerprint(Path(name))
     return f"{name}@{getattr(config, '_commit_hash', None) or 'unknown'}"
+
+
+def _class_of(folder: Path) -> type[LocVLM]:
+    """The class that reads a folder without complaining about the name of another."""
+    is_for_videos = read_json(folder / "config.json").get("model_type") == LocVLMVideoConfig.model_type
+    return LocVLMVideo if is_for_videos else LocVLM
 
 
 def _weight_files(weights: Path, folder: Path, adapter: Path | None) -> Iterator[Path]:

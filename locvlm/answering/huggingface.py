@@ -7,7 +7,7 @@ row alone. Every row encodes its image anew, also where rows share one; our own 
 
 Decoders are padded on the left to generate and on the right to score, where causal attention never looks;
 encoder-decoders on the right always: BLIP-2 puts the padding between image and text, and T5 counts distances
-in columns, so that padding there would move the image away from the text.
+in columns, so that padding there would move the image away from the text. Kosmos-2 is not padded to generate.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,13 @@ from locvlm.answering.answerer import Decoding, OptionScore
 from locvlm.answering.locvlm import default_device
 from locvlm.model.generate import Draw
 from locvlm.model.shared_prefix import PromptGroup
+from locvlm.model.weight_files import require_no_misfit
 
 # B rows of a batch, L tokens of the longest, V vocabulary
 
 Side = Literal["left", "right"]
+# Of the library's 5.23: its position of a new token counts the padding before the prompt.
+_MISCOUNT = ("kosmos-2",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,10 +67,16 @@ class ImageTextModel:
         images, prompts = [row.image for row in rows], [row.prompt for row in rows]
         inputs = self._encode(images, prompts, side="right" if self._has_encoder else "left")
         settings = self._settings(decoding)
-        drawn = [] if decoding.greedy else [_Drawn(inputs, decoding)]
-        generated = self.model.generate(**inputs, generation_config=settings, logits_processor=drawn)
-        new = _without_prompt(generated, inputs["input_ids"])
-        return [self._read(ids, decoding.max_new_tokens) for ids in new.tolist()]
+        found: dict[int, Generated] = {}
+        for part in self._parts(inputs):
+            alike = inputs if len(part) == len(rows) else _select(inputs, part)
+            drawn = [] if decoding.greedy else [_Drawn(alike, decoding)]
+            generated = self.model.generate(**alike, generation_config=settings, logits_processor=drawn)
+            new = _without_prompt(generated, alike["input_ids"]).tolist()
+            found.update(
+                (row, self._read(ids, decoding.max_new_tokens)) for row, ids in zip(part, new, strict=True)
+            )
+        return [found[row] for row in range(len(rows))]
 
     @torch.inference_mode()
     def option_scores(self, rows: Sequence[Row], options: Sequence[str]) -> list[OptionScore]:
@@ -106,6 +115,13 @@ class ImageTextModel:
         first = self._encode([rows[0].image], [rows[0].prompt], side="left")["input_ids"]
         of_image = first.shape[1] - len(texts[0])
         return [len(ids) + of_image for ids in texts]
+
+    def _parts(self, inputs: dict[str, Any]) -> list[list[int]]:
+        """The rows that are decoded together: all, but for a model that miscounts behind padding."""
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        if self.model.config.model_type not in _MISCOUNT:
+            return [list(range(len(lengths)))]
+        return [[row for row, own in enumerate(lengths) if own == length] for length in sorted(set(lengths))]
 
     @property
     def _has_encoder(self) -> bool:
@@ -158,7 +174,8 @@ class ImageTextModel:
 
     def _score_by_decoder(self, asked: dict[str, Any], options: Sequence[str]) -> list[OptionScore]:
         """Options as what the decoder says to the encoded prompts."""
-        ids = [self.processor.tokenizer(option)["input_ids"] for option in options]  # with the end token
+        texts = self.processor.tokenizer(list(options), add_special_tokens=False)["input_ids"]
+        ids = [[*text, self._end_ids[0]] for text in texts]
         longest = max(map(len, ids))
         targets = torch.tensor([row + [-100] * (longest - len(row)) for row in ids], device=self.model.device)
         logits = self.model(**asked, labels=targets).logits
@@ -176,21 +193,31 @@ def load_image_text_model(
         device: as torch names it; this rank's GPU by default, or the CPU where there is none.
 
     Raises:
-        ValueError: if the checkpoint cannot be loaded.
+        ValueError: if the checkpoint cannot be loaded, or lacks weights.
     """
+    loader: Any = AutoModelForImageTextToText  # typed for a call without `output_loading_info`
     try:
         processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             name,
             trust_remote_code=False,
             backend="pil",  # torchvision's pixels differ by a level, and it is not everywhere
         )
-        model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, trust_remote_code=False)
+        model, info = loader.from_pretrained(
+            name,
+            dtype=dtype,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused below, all at once
+            output_loading_info=True,
+        )
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{name} cannot be loaded as an image-text model ({' '.join(str(error).split())[:300]}); "
             f"expected a folder or hub name that transformers' AutoModelForImageTextToText reads, without "
             f"code of its own"
         ) from error
+    # what is unknown does not matter to the answers; what is missing would be made up
+    misshaped = {key: (tuple(got), tuple(wanted)) for key, got, wanted in info["mismatched_keys"]}
+    require_no_misfit(missing=info["missing_keys"], unknown=(), misshaped=misshaped, where=name)
     if processor.tokenizer.pad_token_id is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     model.eval()
@@ -213,6 +240,18 @@ class _Drawn(LogitsProcessor):
         """Scores (B, V) in which only the drawn tokens are possible."""
         drawn = self._draw(scores, range(len(scores)))
         return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
+
+
+def _select(inputs: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    """The inputs of some rows, without the columns on the left in which all of them are padded."""
+    ids, mask = inputs["input_ids"], inputs["attention_mask"][rows]
+    first = int(mask.any(dim=0).int().argmax())
+    return {
+        name: value[rows][:, first:]
+        if value.shape == ids.shape and not name.startswith("qformer_")
+        else value[rows]
+        for name, value in inputs.items()
+    }
 
 
 def _without_prompt(generated: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:

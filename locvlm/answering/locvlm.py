@@ -1,4 +1,4 @@
-"""A checkpoint of ours as something that answers questions about images.
+"""A checkpoint of ours as something that answers questions about images and videos.
 
 The coordinate contract and the conversation format are the checkpoint's own (`config.locvlm`); nobody passes
 them in.
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from locvlm.answering.answerer import Asked, Decoding, OptionScore
+from locvlm.answering.answerer import Asked, Decoding, OptionScore, num_frames_of
 from locvlm.answering.batches import plan_batches
 from locvlm.answering.checkpoints import open_checkpoint
 from locvlm.coords.contract import CoordinateContract
@@ -51,6 +51,15 @@ class LocVLMAnswerer:
         steps = plan_steps(self.contract.frame, image.size, self.contract.canvas)
         return prepare_image(image, steps, self.model.spec)
 
+    @property
+    def num_frames(self) -> int:
+        """By how many frames it sees a video; 0 if it was made for images alone."""
+        return int(self.model.spec.num_frames)
+
+    def clip_pixels(self, frames: Sequence[Image.Image]) -> np.ndarray:
+        """The frames of a video on the model's canvas: (n, 3, canvas, canvas) float32."""
+        return np.stack([self.pixels(frame) for frame in frames])
+
     def question(self, query: Query, *, location_text: str | None, rng: random.Random) -> str:
         """The question as training asks it."""
         turn = render_query(
@@ -59,7 +68,12 @@ class LocVLMAnswerer:
         return turn.question
 
     def answer(self, asked: Sequence[Asked], decoding: Decoding) -> list[list[str]]:
-        """See `Answerer`. Each image is encoded, and what its questions share is read, once per batch."""
+        """See `Answerer`. Each image or video is encoded, and what its questions share is read, once per
+        batch.
+
+        Raises:
+            ValueError: for a video that is shown to a model of images, or by another number of frames.
+        """
 
         def generate(groups: Sequence[PromptGroup]) -> list[list[list[int]]]:
             return generate_answers(
@@ -123,9 +137,13 @@ class LocVLMAnswerer:
         with ThreadPoolExecutor(_THREADS) as pool:
             pixels: dict[int, Future[np.ndarray]] = {}
             for piece in (piece for batch in batches for piece in batch):
-                image = asked[piece.group].image
-                if image is not None and piece.group not in pixels:
-                    pixels[piece.group] = pool.submit(self.pixels, image)
+                item = asked[piece.group]
+                if piece.group in pixels or item.is_blind:
+                    continue
+                if item.image is not None:
+                    pixels[piece.group] = pool.submit(self.pixels, item.image)
+                else:
+                    pixels[piece.group] = pool.submit(self.clip_pixels, item.frames)
             for batch in batches:
                 ready = [
                     replace(piece.prompts, pixel_values=torch.from_numpy(pixels[piece.group].result()))
@@ -143,9 +161,20 @@ class LocVLMAnswerer:
         ]
 
     def _prompts(self, item: Asked) -> tuple[tuple[int, ...], ...]:
-        texts = [render_question(q, self.conversation, item.image is not None) for q in item.questions]
-        ids = tokenize_prompts(texts, self.tokenizer, self.model.spec.num_image_tokens)
+        texts = [render_question(q, self.conversation, not item.is_blind) for q in item.questions]
+        ids = tokenize_prompts(texts, self.tokenizer, self._num_visual_tokens(item))
         return tuple(map(tuple, ids))
+
+    def _num_visual_tokens(self, item: Asked) -> int:
+        spec = self.model.spec
+        if not item.frames:
+            return int(spec.num_image_tokens)
+        if len(item.frames) != num_frames_of(self):
+            raise ValueError(
+                f"this model sees a video by {self.num_frames} frames, got {len(item.frames)}; read so many "
+                f"with locvlm.data.clips.read_clip"
+            )
+        return int(spec.num_video_tokens)
 
     def _answered(self, item: Asked, options: Sequence[Sequence[str]]) -> PromptGroup:
         """Every question with each of its options as the answer, in order."""
@@ -159,8 +188,9 @@ class LocVLMAnswerer:
             for question, texts in zip(item.questions, options, strict=True)
             for text in texts
         )
-        sample = Sample(id="options", image=None if item.image is None else "shown", branches=branches)
-        tokens = tokenize_sample(sample, self.tokenizer, self.conversation, self.model.spec.num_image_tokens)
+        sample = Sample(id="options", image=None if item.is_blind else "shown", branches=branches)
+        num_visual_tokens = self._num_visual_tokens(item)
+        tokens = tokenize_sample(sample, self.tokenizer, self.conversation, num_visual_tokens)
         start = len(tokens.prefix_ids)
         return PromptGroup(
             pixel_values=None,

@@ -1,12 +1,13 @@
 """Which model a program asks, from its command line. Models are loaded only when one is opened.
 
---model runs/stage2/final              a checkpoint of ours, or an export of one
---model llava-hf/llava-1.5-7b-hf       a folder or hub name of transformers: LLaVA, BLIP-2, InstructBLIP, Kosmos-2
---model http://node7:8000/v1           a server
+--model runs/stage2/final           a checkpoint of ours, or an export of one
+--model llava-hf/llava-1.5-7b-hf    LLaVA, BLIP-2, InstructBLIP or Kosmos-2 as transformers has them: a
+                                    folder, or a name on the hub
+--model http://node7:8000/v1        a server
 """
 
 import argparse
-import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,10 @@ from locvlm.answering.answerer import Answerer
 from locvlm.chat_server import ChatServer, ServerOptions
 from locvlm.io import read_json
 
-logger = logging.getLogger(__name__)
-
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _LLAVA = "llava"
 _UNUSED = ("*.bin", "*.pth", "*.pt", "*.msgpack", "*.h5", "*.onnx", "*.gguf")  # of a hub's folder
-_HUB_ERRORS = "is no folder here and cannot be fetched from the Hugging Face hub"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,26 +112,24 @@ def open_model(args: argparse.Namespace) -> Opened:
     """
     if is_url(args.model):
         return _open_server_model(args)
-    if not _is_ours(Path(args.model)):
-        folder = _folder_of(args.model)
-        if not (read_json(folder / "config.json").get("locvlm") or {}):
-            return _open_foreign(args, folder)
-        args = argparse.Namespace(**{**vars(args), "model": str(folder)})  # an export of ours, from the hub
+    folder = _find_folder(args.model)
+    config = folder / "config.json"
+    if config.is_file() and not read_json(config).get("locvlm"):
+        return _open_foreign(args, folder)
     if args.convention:
         raise ValueError(
-            f"--convention is for models of others; {args.model} says itself how it writes locations, in its "
-            f"config.json"
+            f"--convention is for models of others; {args.model} says in its config.json how it writes "
+            f"locations"
         )
-    return _open_ours(args)
+    return _open_ours(args, folder)
 
 
-def _open_ours(args: argparse.Namespace) -> Opened:
+def _open_ours(args: argparse.Namespace, folder: Path) -> Opened:
     import torch
 
     from locvlm.answering.checkpoints import fingerprint
     from locvlm.answering.locvlm import load_answerer
 
-    folder = Path(args.model)
     answerer = load_answerer(
         folder,
         adapter=args.adapter,
@@ -143,7 +140,7 @@ def _open_ours(args: argparse.Namespace) -> Opened:
     )
     return Opened(
         answerer=answerer,
-        name=str(args.adapter or folder),
+        name=str(args.adapter or args.model),
         fingerprint=fingerprint(folder, args.adapter, args.base),
         description=f"{args.model}: {answerer.contract}, conversation {answerer.conversation}",
     )
@@ -171,13 +168,14 @@ def _open_foreign(args: argparse.Namespace, folder: Path) -> Opened:
     elif model_type in KINDS:
         if args.convention:
             raise ValueError(f"--convention is for servers and LLaVA; {model_type} has its own")
-        answerer = load_baseline(folder, model_type, **settings)
+        answerer = load_baseline(str(folder), model_type, **settings)
     else:
         raise ValueError(
-            f"{args.model} is of the type {model_type!r}, and asked here are checkpoints of ours and the types "
-            f"{', '.join((_LLAVA, *KINDS))}; start a server with it, such as vLLM, and give its URL as --model"
+            f"{args.model} is of the type {model_type!r}; asked here are checkpoints of ours, and the types "
+            f"{', '.join((_LLAVA, *KINDS))}. Start a server with it, such as vLLM, and give its URL as "
+            f"--model"
         )
-    is_here = Path(args.model).is_dir()
+    is_here = folder == Path(args.model)
     return Opened(
         answerer=answerer,
         name=args.model,
@@ -202,32 +200,25 @@ def _open_server_model(args: argparse.Namespace) -> Opened:
     )
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether a path is for `load_answerer`, which also says what is wrong with it: anything that is there and
-    is no checkpoint of others.
-    """
-    if not (folder / "config.json").is_file():
-        return folder.exists() or folder.is_absolute()
-    return bool(read_json(folder / "config.json").get("locvlm"))
-
-
-def _folder_of(name: str) -> Path:
-    """The folder itself, or where the files of a name on the hub are, fetched if need be.
+def _find_folder(name: str) -> Path:
+    """The folder of this name, or where the files of a name on the hub are, fetched if need be.
 
     Raises:
-        ValueError: if there are none and they cannot be fetched.
+        ValueError: if they are not here and cannot be fetched.
     """
-    if (Path(name) / "config.json").is_file():
-        return Path(name)
+    path = Path(name)
+    if path.exists() or path.is_absolute() or not _HUB_NAME.fullmatch(name):
+        return path  # what is wrong with it, if anything is, says who opens it
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    from locvlm.model.weight_files import download_hint
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        logger.info("looking for %s on the Hugging Face hub", name)
-        return Path(snapshot_download(name, ignore_patterns=list(_UNUSED)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        folder = Path(snapshot_download(name, ignore_patterns=list(_UNUSED)))
+        if any(folder.glob("*.safetensors")):
+            return folder
+        return Path(snapshot_download(name))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
-            f"{name} {_HUB_ERRORS} ({' '.join(str(error).split())[:200]}){download_hint(name)}"
+            f"there is no folder {name}, and it cannot be fetched from the Hugging Face hub "
+            f"({' '.join(str(error).split())[:200]}); where there is no network, give the folder of a copy"
         ) from error

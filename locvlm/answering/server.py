@@ -12,7 +12,7 @@ from itertools import islice
 from PIL import Image
 
 from locvlm import chat_server
-from locvlm.answering.answerer import Asked, Decoding, NoAnswer, OptionScore
+from locvlm.answering.answerer import Asked, Decoding, NoAnswer, OptionScore, refuse_videos
 from locvlm.answering.conventions import Words
 from locvlm.chat_server import ChatServer, Question
 from locvlm.coords.contract import CoordinateContract
@@ -36,8 +36,9 @@ class ServerAnswerer:
 
         Raises:
             ServerError: if the server refuses to work, or seems to be down.
-            ValueError: for a beam search, which is no part of this protocol.
+            ValueError: for a beam search, which is no part of this protocol, or a whole video.
         """
+        refuse_videos(asked)
         settings = _server_decoding(decoding)
 
         def questions() -> Iterator[Question]:
@@ -45,7 +46,7 @@ class ServerAnswerer:
                 images = () if item.image is None else (as_png(item.image),)
                 yield from (Question(text=text, images=images) for text in item.questions)
 
-        replies = self.server.ask_all(questions(), settings)
+        replies = list(self.server.ask_all(questions(), settings))  # to the end, or its connections close
         answers = (NoAnswer(reply.failure) if reply.failure else reply.text.strip() for reply in replies)
         return [list(islice(answers, len(item.questions))) for item in asked]
 

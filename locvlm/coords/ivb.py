@@ -1,8 +1,12 @@
-"""IVB, integer-valued binning (paper section 3.2): each coordinate as a whole number from 0 to num_bins."""
+"""IVB, integer-valued binning (paper section 3.2): each coordinate as a whole number from 0 to num_bins.
+
+Ferret and Qwen-VL write the same with 1000 bins.
+"""
 
 from dataclasses import dataclass
 
 from locvlm.coords.notation import (
+    Brackets,
     ParseFailure,
     checked,
     first_location,
@@ -20,11 +24,8 @@ class IVB:
     """(10, 120, 30, 145) of 512 pixels <-> "(4, 52, 13, 63)" with 224 bins."""
 
     num_bins: int = 224  # the canvas side: 224 for LocVLM-B, 336 for LocVLM-L
-
-    @property
-    def name(self) -> str:
-        """Its name in configs and checkpoints."""
-        return "ivb"
+    brackets: Brackets = "()"  # written; both are read
+    name: str = "ivb"  # in configs and checkpoints
 
     @property
     def max_error(self) -> float:
@@ -33,7 +34,8 @@ class IVB:
 
     def encode(self, location: Location) -> str:
         """Bins, rounded half to even."""
-        return write_numbers([str(round_half_even(v * self.num_bins)) for v in on_canvas(location)])
+        bins = [str(round_half_even(v * self.num_bins)) for v in on_canvas(location)]
+        return write_numbers(bins, self.brackets)
 
     def decode(self, text: str, kind: LocationKind) -> Location | ParseFailure:
         """The first location in canvas fractions, or why there is none."""

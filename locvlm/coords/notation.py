@@ -11,6 +11,7 @@ from typing import Literal
 from locvlm.geometry import AnyLocation, Box, Location
 
 FailureReason = Literal["no location", "wrong count", "out of range"]
+Brackets = Literal["()", "[]"]
 
 _TOLERANCE = 1e-6  # canvas fractions: what floating point may add to a location on the border
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
@@ -59,9 +60,9 @@ def round_half_even(value: float) -> int:
     return round(round(value, 7))
 
 
-def write_numbers(numbers: list[str]) -> str:
+def write_numbers(numbers: list[str], brackets: Brackets = "()") -> str:
     """Numbers as location text: ["4", "52"] -> "(4, 52)"."""
-    return f"({', '.join(numbers)})"
+    return f"{brackets[0]}{', '.join(numbers)}{brackets[1]}"
 
 
 def first_location(

@@ -1,5 +1,5 @@
-"""A conversation about one image: short questions in the training data's words, answers with boxes in its
-pixels.
+"""A conversation about one image or video: short questions in the training data's words, answers with boxes
+in its pixels.
 """
 
 import re
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from locvlm.answering.answerer import Answerer, Asked, Decoding, NoAnswer, num_frames_of
 from locvlm.coords.notation import ParseFailure
 from locvlm.data.image import load_image
-from locvlm.evals.answer import Answerer, Asked
+from locvlm.data.still import load_clip, load_middle_frame
 from locvlm.geometry import Box, Location, place_box
 from locvlm.objectives.locpred import PROMPTS as LOCATION_PROMPTS
 from locvlm.objectives.revloc import PROMPTS as DESCRIPTION_PROMPTS
@@ -36,29 +37,43 @@ class Reply:
 
 
 class Talk:
-    """Questions about one image to one checkpoint.
+    """Questions about one image, or one video, to one checkpoint.
+
+    Of a video, the model sees its frames, and boxes are drawn on the middle one.
+
+    Args:
+        file: of the image or video.
+        is_video: which of both it is.
 
     Raises:
-        ValueError: if the image cannot be read.
+        ValueError: if the file cannot be read, the model has no way of writing locations, or it is a video
+            and the model was made for images alone.
     """
 
-    def __init__(self, answerer: Answerer, image: Path) -> None:
-        self._answerer = answerer
-        self._image = load_image(image)
-        self._frame = answerer.contract.frame_for(self._image.size)
-        self._pixels = answerer.pixels(self._image)
+    def __init__(self, answerer: Answerer, file: Path, *, is_video: bool = False) -> None:
+        if answerer.contract is None:
+            raise ValueError(
+                "this model has no known way of writing locations, and boxes are talked about here"
+            )
+        self._answerer, self._contract = answerer, answerer.contract
+        self._frames = load_clip(file, num_frames_of(answerer)) if is_video else ()
+        self._image = load_middle_frame(file) if is_video else load_image(file)
+        self._frame = self._contract.frame_for(self._image.size)
         self.replies: list[Reply] = []
 
-    def ask(
-        self, question: str, *, max_new_tokens: int = 64, temperature: float | None = None, seed: int = 0
-    ) -> Reply:
-        """The answer to a question, in the training data's words if it is short (see `in_full`)."""
+    def ask(self, question: str, decoding: Decoding | None = None) -> Reply:
+        """The answer to a question, in the training data's words if it is short (see `in_full`).
+
+        Raises:
+            ValueError: as `in_full`, or if the model gives no answer.
+        """
         full = self.in_full(question)
-        asked = [Asked(pixels=self._pixels, questions=[full])]
-        [[text]] = self._answerer.answer(
-            asked, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-        )
-        location = self._answerer.contract.read(text, self._frame)
+        image = None if self._frames else self._image
+        asked = [Asked(image=image, frames=self._frames, questions=[full])]
+        [[text]] = self._answerer.answer(asked, decoding or Decoding(max_new_tokens=64))
+        if isinstance(text, NoAnswer):
+            raise ValueError(f"there is no answer to {full!r}: {text.reason}")
+        location = self._contract.read(text, self._frame)
         reply = Reply(
             question=full, text=text, location=None if isinstance(location, ParseFailure) else location
         )
@@ -72,7 +87,7 @@ class Talk:
         Raises:
             ValueError: for a box that the model's canvas does not show.
         """
-        contract = self._answerer.contract
+        contract = self._contract
         where, what = _WHERE.fullmatch(question.strip()), _WHAT.fullmatch(question.strip())
         if where:
             return LOCATION_PROMPTS[0].format(category=where[1], repr=contract.representation)
@@ -87,7 +102,9 @@ class Talk:
         return question
 
     def drawing(self) -> Image.Image:
-        """The image with every location answered so far, each with its number and in its own colour."""
+        """The image, or the video's middle frame, with every location answered so far, each with its number
+        and in its own colour.
+        """
         picture = self._image.copy()
         draw = ImageDraw.Draw(picture)
         line = max(2, round(max(picture.size) / 200))

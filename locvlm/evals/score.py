@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.evals.metrics import BREAKDOWNS, METRICS, Judged, centre_box_scores
-from locvlm.evals.parse import PARSERS, Unanswered, Unreadable
+from locvlm.evals.judged import Judged, MetricUnavailable
+from locvlm.evals.judging.attach import attach_verdicts, describe_verdicts, needs_verdicts
+from locvlm.evals.metrics import BREAKDOWNS, CORPUS_METRICS, METRICS, centre_box_scores
+from locvlm.evals.parse import PARSERS, About, Unanswered, Unreadable
 from locvlm.evals.store import IMAGE_MODES, PredictionMeta, predictions_path, read_meta, read_predictions
 from locvlm.evals.task import Task
 from locvlm.records import Prediction
@@ -38,13 +40,16 @@ FLAT_SCORES = {
 READABLE_TASKS = ("locpred", "absent", "revloc")
 
 
-def judge(prediction: Prediction, *, parse: str, contract: CoordinateContract) -> Judged:
-    """Read one answer, in the frame of the image that was asked about."""
+def judge(prediction: Prediction, *, parse: str, contract: CoordinateContract | None) -> Judged:
+    """Read one answer; a location in the frame of the image that was asked about.
+
+    Args:
+        contract: None for models that write no locations.
+    """
     if prediction.failed:
         return Judged(prediction=prediction, reading=Unanswered(prediction.failed))
-    gold = prediction.gold
-    frame = contract.frame_for((gold["width"], gold["height"]))
-    return Judged(prediction=prediction, reading=PARSERS[parse](prediction.answer, contract, frame))
+    about = About(gold=prediction.gold, contract=contract)
+    return Judged(prediction=prediction, reading=PARSERS[parse](prediction.answer, about))
 
 
 def score_rows(task: Task, rows: Sequence[Judged]) -> dict[str, Any]:
@@ -52,6 +57,8 @@ def score_rows(task: Task, rows: Sequence[Judged]) -> dict[str, Any]:
 
     Returns:
         asked = answered + failed; unreadable is the part of the answered ones that could not be read.
+        `unavailable` says which metrics could not be computed here, and why, `judge` which language model
+        judged.
     """
     num_failed = sum(isinstance(row.reading, Unanswered) for row in rows)
     result: dict[str, Any] = {
@@ -59,15 +66,21 @@ def score_rows(task: Task, rows: Sequence[Judged]) -> dict[str, Any]:
         "answered": len(rows) - num_failed,
         "failed": num_failed,
         "unreadable": sum(isinstance(row.reading, Unreadable) for row in rows),
-        "scores": {name: METRICS[name](rows) for name in task.metrics},
+        "scores": {},
         "breakdowns": {},
     }
+    if verdicts := describe_verdicts(rows):
+        result["judge"] = verdicts
+    result["scores"], unavailable = compute(task.metrics, rows)
+    if unavailable:
+        result["unavailable"] = unavailable
+    of_groups = [name for name in task.metrics if name not in CORPUS_METRICS]
     for name in task.breakdowns:
         groups: dict[str, list[Judged]] = {}
         for row in rows:
             groups.setdefault(BREAKDOWNS[name](row), []).append(row)
         result["breakdowns"][name] = {
-            group: {"asked": len(members), **{m: METRICS[m](members) for m in task.metrics}}
+            group: {"asked": len(members), **compute(of_groups, members)[0]}
             for group, members in sorted(groups.items())
         }
     if "miou" in task.metrics:
@@ -75,8 +88,24 @@ def score_rows(task: Task, rows: Sequence[Judged]) -> dict[str, Any]:
     return result
 
 
-def judge_file(path: Path, task: Task) -> tuple[PredictionMeta, list[Judged]]:
-    """All answers of a predictions file, read with the coordinate contract that it was made under.
+def compute(names: Sequence[str], rows: Sequence[Judged]) -> tuple[dict[str, float], dict[str, str]]:
+    """(the metrics that can be computed here, why the others cannot)."""
+    values: dict[str, float] = {}
+    unavailable: dict[str, str] = {}
+    for name in names:
+        try:
+            values[name] = METRICS[name](rows)
+        except MetricUnavailable as error:
+            unavailable[name] = str(error)
+    return values, unavailable
+
+
+def judge_file(path: Path, task: Task, *, by: str = "") -> tuple[PredictionMeta, list[Judged]]:
+    """All answers of a predictions file, read with the coordinate contract that it was made under; with the
+    verdicts of a language model, where the task needs them and they are there.
+
+    Args:
+        by: name, version or model of the one that judged, where several have.
 
     Raises:
         ValueError: if the file was made by another version of the task, or is not complete.
@@ -93,12 +122,16 @@ def judge_file(path: Path, task: Task) -> tuple[PredictionMeta, list[Judged]]:
             f"{path} holds {len(predictions)} of {meta.num_questions} answers; run eval/run.py again to "
             f"complete it"
         )
-    contract = CoordinateContract.from_dict(meta.contract)
-    return meta, [judge(p, parse=task.parse, contract=contract) for p in predictions]
+    contract = CoordinateContract.from_dict(meta.contract) if meta.contract else None
+    rows = [judge(p, parse=task.parse, contract=contract) for p in predictions]
+    return meta, attach_verdicts(rows, path.parents[1], judge=by) if needs_verdicts(task) else rows
 
 
-def score_folder(folder: Path, tasks: Sequence[Task]) -> dict[str, Any]:
+def score_folder(folder: Path, tasks: Sequence[Task], *, by: str = "") -> dict[str, Any]:
     """Scores of every task and image mode that has predictions in an evaluation folder.
+
+    Args:
+        by: the language model that judged, as for `judge_file`.
 
     Raises:
         ValueError: if there are no predictions at all.
@@ -109,7 +142,7 @@ def score_folder(folder: Path, tasks: Sequence[Task]) -> dict[str, Any]:
             path = predictions_path(folder, task.predictions_name, images)
             if not path.exists():
                 continue
-            meta, rows = judge_file(path, task)
+            meta, rows = judge_file(path, task, by=by)
             name = task.name if images == "real" else f"{task.name}.{images}"
             scores[name] = {
                 "version": task.version,
@@ -151,4 +184,11 @@ def format_table(scores: dict[str, Any]) -> str:
         lines.append(
             f"{name:<38} {result['asked']:>6} {result['failed']:>6} {result['unreadable']:>6}  {values}"
         )
+        lines += [f"{'':<38} no {metric}: {why}" for metric, why in result.get("unavailable", {}).items()]
+        if "judge" in result:
+            who = result["judge"]
+            lines.append(
+                f"{'':<38} judged by {who['name']}; unreadable replies: {who['unreadable_replies']}, "
+                f"without answer: {who['without_answer']}"
+            )
     return "\n".join(lines)

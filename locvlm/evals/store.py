@@ -1,30 +1,34 @@
 """Predictions on disk: an append-only JSONL per task and image mode, beside a note of what they were made
 with.
 
-    predictions/locpred.jsonl         one Prediction a line, in the order answered
+    predictions/locpred.jsonl         one Prediction a line, in the order of the questions once all are there
     predictions/locpred.meta.json     task version, checkpoint, contract, records, image mode, decoding
     predictions/locpred.blank.jsonl   the same questions about blank images
+    predictions/locpred.part-0-of-2.jsonl    what one of two processes answers, see parts.py
 
 A run that was killed leaves whole lines and at most one torn one, which is cut off before the run goes on. So
-are the lines of questions whose image could not be read: they are asked again.
+are the lines of questions whose image could not be read, or that got no answer: they are asked again.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from locvlm.io import Ledger, atomic_writer, read_json, read_jsonl, write_jsonl
+from locvlm.io import Ledger, atomic_writer, parse_json_line, read_json, write_jsonl
+from locvlm.locks import hold_lock
 from locvlm.records import Prediction
 
 logger = logging.getLogger(__name__)
 
 ImageMode = Literal["real", "blank", "shuffled"]
 IMAGE_MODES: tuple[ImageMode, ...] = ("real", "blank", "shuffled")
-UNREADABLE_IMAGE = "unreadable image"  # what `Prediction.failed` begins with where the image is the reason
+# what `Prediction.failed` begins with: where the image is the reason, and where the model gave no answer
+UNREADABLE_IMAGE, NO_ANSWER = "unreadable image", "no answer"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,15 +74,21 @@ def read_meta(path: Path) -> PredictionMeta:
         raise ValueError(f"{beside} does not describe predictions: {error}") from error
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path, *, may_be_torn: bool = False) -> list[Prediction]:
     """All predictions of a file.
+
+    Args:
+        may_be_torn: leave out an unfinished last line, of a process that was killed or is writing.
 
     Raises:
         ValueError: for a malformed line or an id that occurs twice (with file and line number).
     """
     seen: dict[str, int] = {}
     predictions = []
-    for number, row in read_jsonl(path):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if may_be_torn and not line.endswith(b"\n"):
+            break
+        row = parse_json_line(line, where=f"{path}:{number}")
         try:
             prediction = Prediction(**row)
         except TypeError as error:
@@ -97,11 +107,16 @@ def lacks_image(prediction: Prediction) -> bool:
     return prediction.failed.startswith(UNREADABLE_IMAGE)
 
 
+def is_open(prediction: Prediction) -> bool:
+    """Whether a question is asked again at the next start: its image, or an answer, may be there then."""
+    return prediction.failed.startswith((UNREADABLE_IMAGE, NO_ANSWER))
+
+
 def open_predictions(path: Path, meta: PredictionMeta) -> list[Prediction]:
     """The predictions that `path` already holds (none for a new file), after cutting off a torn last line.
 
-    Those of questions whose image could not be read are taken out of the file: with a corrected folder, or a
-    repaired image, they can be asked. Where the folders have moved, the note is brought up to date.
+    Those of open questions are taken out of the file: with a corrected folder, a repaired image, or another
+    day of the server, they can be answered. Where the folders have moved, the note is brought up to date.
 
     Raises:
         ValueError: if they were made with anything else than `meta` says.
@@ -112,17 +127,17 @@ def open_predictions(path: Path, meta: PredictionMeta) -> list[Prediction]:
             raise ValueError(
                 f"{path} holds predictions of unknown origin (no {meta_path(path).name}); remove it"
             )
-        _write_meta(path, meta)
+        write_meta(path, meta)
         path.touch()
         return []
     before = read_meta(path)
-    _require_same_meta(path, got=asdict(before), expected=asdict(meta))
+    require_same_meta(path, got=before, expected=meta)
     if before != meta:
-        _write_meta(path, meta)  # the report looks for images where the note says
+        write_meta(path, meta)  # the report looks for images where the note says
     path.touch()
     _cut_torn_line(path)
     predictions = read_predictions(path)
-    kept = [prediction for prediction in predictions if not lacks_image(prediction)]
+    kept = [prediction for prediction in predictions if not is_open(prediction)]
     if len(kept) < len(predictions):
         write_jsonl(path, (asdict(prediction) for prediction in kept))
     return kept
@@ -130,24 +145,23 @@ def open_predictions(path: Path, meta: PredictionMeta) -> list[Prediction]:
 
 def append_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """Append whole lines in one write, and see them onto the disk."""
-    lines = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in predictions)
     with path.open("ab") as out:
-        out.write(lines.encode("utf-8"))
+        out.write(_lines(predictions))
         out.flush()
         os.fsync(out.fileno())
 
 
 def require_readable_images(path: Path, *, image_root: Path, max_dropped_fraction: float) -> None:
-    """Count the questions of a predictions file whose image could not be read, and log how many they are.
+    """Count the questions of a predictions file without a readable image or an answer, and log how many.
 
     Raises:
         ValueError: if they are more than `max_dropped_fraction` of all; names the first and the folder.
     """
     ledger = Ledger(path.stem)
     for prediction in read_predictions(path):
-        if lacks_image(prediction):
-            why = prediction.failed.removeprefix(f"{UNREADABLE_IMAGE}: ")
-            ledger.drop(prediction.id, UNREADABLE_IMAGE, why)
+        if is_open(prediction):
+            reason, _, why = prediction.failed.partition(": ")
+            ledger.drop(prediction.id, reason, why)
         else:
             ledger.keep()
     try:
@@ -155,25 +169,67 @@ def require_readable_images(path: Path, *, image_root: Path, max_dropped_fractio
     except ValueError as error:
         raise ValueError(
             f"{error}. The images were looked for in {image_root}; with another --image-root or repaired "
-            f"images, start again: only these questions are asked again"
+            f"images, or a model that answers, start again: only these questions are asked again"
         ) from error
     if ledger.num_dropped:
         logger.warning("%s; they count as wrong", ledger.summary())
 
 
-def _write_meta(path: Path, meta: PredictionMeta) -> None:
+def write_meta(path: Path, meta: PredictionMeta) -> None:
+    """Write the note beside the predictions file `path`, atomically."""
     with atomic_writer(meta_path(path)) as out:
         out.write(json.dumps(asdict(meta), indent=2) + "\n")
 
 
-def _require_same_meta(path: Path, *, got: dict[str, Any], expected: dict[str, Any]) -> None:
+def require_same_meta(path: Path, *, got: PredictionMeta, expected: PredictionMeta) -> None:
+    """Nothing, if both say that the answers are made alike; folders may have moved.
+
+    Raises:
+        ValueError: naming the first thing that differs.
+    """
     moved = {"checkpoint", "image_root", "records"}  # fingerprint and sha256 tell what is in the folders
-    for name in expected:
-        if name not in moved and got[name] != expected[name]:
+    found, wanted = asdict(got), asdict(expected)
+    for name in wanted:
+        if name not in moved and found[name] != wanted[name]:
             raise ValueError(
-                f"{path} was made with {name} = {got[name]!r}, this run has {expected[name]!r}; "
+                f"{path} was made with {name} = {found[name]!r}, this run has {wanted[name]!r}; "
                 f"choose another --output-dir or remove the file"
             )
+
+
+def put_in_order(path: Path, predictions: Sequence[Prediction], order: Sequence[str]) -> None:
+    """Write predictions in the order of their ids, unless the file holds them so already.
+
+    Raises:
+        ValueError: for a prediction whose id is none of `order`.
+    """
+    places = {name: place for place, name in enumerate(order)}
+    for prediction in predictions:
+        if prediction.id not in places:
+            raise ValueError(
+                f"{path} answers {prediction.id!r}, which this task does not ask any more; remove the file"
+            )
+    data = _lines(sorted(predictions, key=lambda prediction: places[prediction.id]))
+    if not path.exists() or path.read_bytes() != data:
+        with atomic_writer(path, binary=True) as out:
+            out.write(data)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """While the block runs, no other process writes the predictions file `path`.
+
+    Raises:
+        ValueError: if one does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(f"{path.name}.lock")
+    lock = hold_lock(lock_path, what=f"writing {path}")
+    try:
+        yield
+    finally:
+        lock_path.unlink(missing_ok=True)
+        lock.close()
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -182,3 +238,8 @@ def _cut_torn_line(path: Path) -> None:
         whole = text.rfind(b"\n") + 1
         if whole < len(text):
             file.truncate(whole)
+
+
+def _lines(predictions: Iterable[Prediction]) -> bytes:
+    text = "".join(json.dumps(asdict(p), ensure_ascii=False, allow_nan=False) + "\n" for p in predictions)
+    return text.encode("utf-8")

@@ -85,6 +85,9 @@ def apply_lora(model: "LocVLM", settings: LoraSettings, *, seed: int = 0) -> Non
     generator = torch.Generator().manual_seed(seed)
     for _, layer in _lora_layers(model):
         weight = layer.lora_A[_PEFT_NAME].weight
+        if not layer.get_base_layer().weight.is_floating_point():
+            layer.to(torch.float32)  # beside 4-bit weights peft makes them in bf16, which loses small steps
+            weight = layer.lora_A[_PEFT_NAME].weight
         fresh = torch.empty(weight.shape)
         torch.nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=generator)  # peft's own, from our seed
         with torch.no_grad():

@@ -236,8 +236,9 @@ def _tag_needs_quick_gelu(name: str, pretrained: str | None) -> bool:
 
 def pixel_statistics(folder: Path) -> dict[str, Any]:
     """image_mean and image_std of a Hugging Face folder's image processor; empty where there is none."""
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        return {}
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    return {key: saved[key] for key in ("image_mean", "image_std") if key in saved}
+    for name in ("preprocessor_config.json", "processor_config.json"):  # as transformers 4 and 5 write it
+        if (folder / name).is_file():
+            saved = json.loads((folder / name).read_text(encoding="utf-8"))
+            saved = saved.get("image_processor", saved)
+            return {key: saved[key] for key in ("image_mean", "image_std") if key in saved}
+    return {}

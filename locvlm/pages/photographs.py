@@ -22,10 +22,15 @@ COLORS = ("#2bdc83", "#5b97ff", "#ffb648", "#ff6f91", "#b48cff", "#35d0d6", "#e8
 _NO_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 
-def framed_photograph(root: Path, image: str, size: Size, boxes: Sequence[tuple[str, Box]]) -> str:
-    """A photograph of `size` (width, height) with boxes of the kinds true, said and asked over it."""
+def framed_photograph(
+    root: Path, image: str, size: Size, boxes: Sequence[tuple[str, Box]], *, is_video: bool = False
+) -> str:
+    """A photograph of `size` (width, height) with boxes of the kinds true, said and asked over it.
+
+    Of a video, it is the frame in its middle.
+    """
     rects = "".join(f'<rect class="halo" {shape(b)}/><rect class="{kind}" {shape(b)}/>' for kind, b in boxes)
-    return _figure(root, image, size, rects)
+    return _figure(root, image, size, rects, is_video=is_video)
 
 
 def coloured_photograph(

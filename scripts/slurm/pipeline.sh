@@ -14,6 +14,7 @@
 #   TASKS   --tasks "WORD ..."     as of eval_array.sbatch
 #   STAGE1_ARGS, STAGE2_ARGS       overrides of the configurations: "--training.learning_rate 1e-5"
 #   EVAL_ARGS                      options for eval/run.py
+#   SHARDS                         as of eval_array.sbatch
 #   SBATCH_ARGS                    options for sbatch, for all jobs: partition, account
 #   TRAIN_SBATCH, EVAL_SBATCH      and for the stages, for the evaluation
 # GPUS_PER_NODE, SETUP and SRUN_ARGS are those of train.sbatch.
@@ -63,6 +64,6 @@ submit() { # NAME JOB_BEFORE SBATCH_ARGUMENT ...: prints the name and the number
 }
 submit stage1 "" "${for_train[@]}" scripts/slurm/train.sbatch --stage 1 --config "$stage1" -- "${args1[@]}"
 submit stage2 "$job" "${for_train[@]}" scripts/slurm/train.sbatch --stage 2 --config "$stage2" -- "${args2[@]}"
-submit eval "$job" "${for_eval[@]}" --array "0-$((${#words[@]} - 1))" scripts/slurm/eval_array.sbatch \
+submit eval "$job" "${for_eval[@]}" --array "0-$((${#words[@]} * ${SHARDS:-1} - 1))" scripts/slurm/eval_array.sbatch \
   --model "$run2/final" --tasks "$tasks" --output-dir "$run2/eval" -- "${args_eval[@]}"
 submit collect "$job" scripts/slurm/collect.sh "$run2/eval"

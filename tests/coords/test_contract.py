@@ -76,7 +76,7 @@ def test_it_survives_json():
     "change",
     [
         {"bins": 3},
-        {"codec": "shikra"},
+        {"codec": "vlm"},
         {"frame": "squash"},
         {"canvas": 225},
         {"patch": 0},

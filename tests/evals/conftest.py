@@ -1,6 +1,9 @@
 """A scripted answerer, records with images on disk, and judged answers written by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,12 +11,14 @@ import pytest
 from PIL import Image
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.evals.metrics import Judged
+from locvlm.evals.judged import Judged
 from locvlm.evals.parse import Reading
+from locvlm.evals.reports.answers import Answers, Run
 from locvlm.evals.store import PredictionMeta
 from locvlm.evals.task import Task, TaskData, load_tasks
 from locvlm.geometry import Box
 from locvlm.io import write_records
+from locvlm.objectives.render import render_query
 from locvlm.records import Prediction, Query, Record
 
 CONTRACT = CoordinateContract(canvas=112, patch=14)
@@ -29,7 +34,17 @@ def contract() -> CoordinateContract:
 def judged() -> Callable[..., Judged]:
     """judged(reading, box_px=..., phrase=...): an answer that was read so, about a 200 x 100 image."""
 
-    def make(reading: Reading, *, failed: str = "", **gold: object) -> Judged:
+    def make(
+        reading: Reading,
+        *,
+        failed: str = "",
+        record: str = "r",
+        index: int = 0,
+        image: str | None = "0.png",
+        question: str = "Where?",
+        said: str = "",
+        **gold: object,
+    ) -> Judged:
         known = {
             "objective": "locpred",
             "phrase": "mug",
@@ -41,11 +56,11 @@ def judged() -> Callable[..., Judged]:
             "overlap_fraction": 0.0,
         }
         prediction = Prediction(
-            id="r/0",
-            record_id="r",
-            image="0.png",
-            question="Where?",
-            answer="",
+            id=f"{record}/{index}",
+            record_id=record,
+            image=image,
+            question=question,
+            answer=said,
             gold={**known, **gold},
             failed=failed,
         )
@@ -89,26 +104,83 @@ def meta() -> PredictionMeta:
     )
 
 
-class ScriptedAnswerer:
-    """Answers every question by `script(question, pixels)` and notes what it was shown, batch by batch."""
+@pytest.fixture
+def answers(meta) -> Callable[..., Answers]:
+    """answers(task, rows, checkpoint=...): what a run holds of a task."""
 
-    def __init__(self, script: Callable[[str, np.ndarray | None], str]) -> None:
+    def make(task: Task, rows: list[Judged], **facts: object) -> Answers:
+        known = {"task": task.name, "version": task.version, "num_questions": len(rows)}
+        return Answers(task=task, meta=replace(meta, **{**known, **facts}), rows=rows)
+
+    return make
+
+
+@pytest.fixture
+def answered(answers, tasks) -> Callable[..., Run]:
+    """answered("A", pope_random=rows, ...): a run that answered so."""
+
+    def make(name: str, **rows_of: list[Judged]) -> Run:
+        found = {task: answers(tasks[task], rows) for task, rows in rows_of.items()}
+        return Run(name=name, folder=Path("runs") / name, answers=found)
+
+    return make
+
+
+class Page(HTMLParser):
+    """Checks that every tag is closed, and collects tags with their attributes, and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "br", "hr", "input", "link"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def of_class(self, name: str) -> list[str]:
+        return [tag for tag, attrs in self.tags if name in (attrs.get("class") or "").split()]
+
+
+@pytest.fixture
+def read_page() -> Callable[[str], Page]:
+    """read_page(html): the page, taken apart."""
+    return Page
+
+
+class ScriptedAnswerer:
+    """Answers every question by `script(question, image)` and notes what it was shown, batch by batch."""
+
+    def __init__(self, script: Callable[[str, Image.Image | None], str]) -> None:
         self.contract = CONTRACT
         self.model = SimpleNamespace()
         self.script = script
         self.batches: list[list[int]] = []  # questions per image
-        self.shown: list[float] = []  # mean pixel of every image shown
+        self.shown: list[float] = []  # mean value of every image shown
 
-    def pixels(self, image: Image.Image) -> np.ndarray:
-        return np.full((3, 112, 112), np.asarray(image).mean(), dtype=np.float32)
+    def question(self, query, *, location_text, rng):
+        representation = self.contract.representation
+        return render_query(
+            query, rng=rng, location_text=location_text, representation=representation
+        ).question
 
-    def blank_pixels(self) -> np.ndarray:
-        return np.zeros((3, 112, 112), dtype=np.float32)
-
-    def answer(self, asked, *, max_new_tokens, temperature, seed):
+    def answer(self, asked, decoding):
         self.batches.append([len(item.questions) for item in asked])
-        self.shown += [float(item.pixels.mean()) for item in asked if item.pixels is not None]
-        return [[self.script(question, item.pixels) for question in item.questions] for item in asked]
+        self.shown += [float(np.asarray(item.image).mean()) for item in asked if item.image is not None]
+        return [[self.script(question, item.image) for question in item.questions] for item in asked]
 
 
 @pytest.fixture

@@ -2,7 +2,15 @@
 
 import pytest
 
-from locvlm.evals.metrics import METRICS, centre_box_scores, is_hit, overlap_class, size_class
+from locvlm.evals.metrics import (
+    BREAKDOWNS,
+    CORPUS_METRICS,
+    METRICS,
+    centre_box_scores,
+    is_hit,
+    overlap_class,
+    size_class,
+)
 from locvlm.evals.parse import Absent, Named, Sides, Unanswered, Unreadable
 from locvlm.geometry import Box, Point
 
@@ -103,6 +111,27 @@ def test_sizes_are_relative_to_the_image(judged):
     assert size_class(judged(Absent(), box_px=[0, 0, 50, 50], width=2000)) == "small"
     assert overlap_class(judged(Absent(), overlap_fraction=0.2)) == "overlapped"
     assert overlap_class(judged(Absent(), overlap_fraction=0.01)) == "free"
+
+
+def test_the_distance_from_the_centre_is_in_parts_of_the_way_to_a_corner(judged):
+    # 200 x 100 pixels: a corner is 111.8 from the centre (100, 50)
+    distance = BREAKDOWNS["distance"]
+    assert distance(judged(Absent(), box_px=[90, 40, 110, 60])) == "central"
+    assert distance(judged(Absent(), box_px=[50, 40, 70, 60])) == "middle"  # 40 / 111.8 = 0.36
+    assert distance(judged(Absent(), box_px=[0, 0, 40, 40])) == "outer"  # (20, 20): 85.4 / 111.8 = 0.76
+
+
+def test_breakdowns_by_what_the_data_set_says_have_a_place_for_what_it_does_not(judged):
+    row = judged(
+        Absent(), source={"answer_type": "number", "types": {"structural": "query", "semantic": None}}
+    )
+    assert [BREAKDOWNS[name](row) for name in ("answer_type", "structural_type")] == ["number", "query"]
+    assert [BREAKDOWNS[name](row) for name in ("semantic_type", "relation")] == ["other", "other"]
+    assert BREAKDOWNS["structural_type"](judged(Absent())) == "other"  # gold of older predictions
+
+
+def test_metrics_of_a_corpus_are_among_the_metrics():
+    assert set(CORPUS_METRICS) < set(METRICS)
 
 
 def test_the_centre_box_has_the_median_size_and_stands_in_the_middle(judged):

@@ -4,19 +4,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from locvlm.evals.predict import (
-    AskOptions,
-    ask,
-    overlap_fraction,
-    predict_task,
-    read_questions,
-    shuffled_images,
-)
+from locvlm.evals.asking import MEAN_COLOR, AskOptions, ask
+from locvlm.evals.predict import predict_task
+from locvlm.evals.questions import overlap_fraction, read_questions, shuffled_images
 from locvlm.evals.score import score_folder
 from locvlm.evals.store import predictions_path, read_meta, read_predictions
 from locvlm.geometry import Box
 from locvlm.io import write_records
 from locvlm.records import Query, Record
+from locvlm.spec import VisionSpec
 
 # (20, 10, 60, 50) of 200 x 100 pixels on a canvas of 112 x 112; the bus is 20 pixels to the right
 MUG, BUS = "(11, 11, 34, 56)", "(22, 11, 45, 56)"
@@ -135,11 +131,16 @@ def test_a_path_that_leads_out_of_the_image_root_is_refused(run, scripted, locpr
         run(scripted(knows_all), locpred_task)
 
 
+def test_the_mean_colour_is_that_of_the_tower_in_8_bits():
+    mean = VisionSpec(canvas=112, patch=14).image_mean
+    assert tuple(round(255 * value) for value in mean) == MEAN_COLOR
+
+
 def test_blank_images_are_the_mean_colour_whatever_the_file_holds(run, scripted, locpred_task, val):
     (val.images / "1.png").unlink()
     answerer = scripted(knows_all)
     predictions = run(answerer, locpred_task, "blank")
-    assert answerer.shown == [0.0, 0.0, 0.0]
+    assert answerer.shown == pytest.approx([sum(MEAN_COLOR) / 3] * 3)
     assert not any(p.failed for p in predictions.values())
 
 
@@ -177,10 +178,12 @@ def test_nothing_to_ask_and_ids_that_occur_twice_are_errors(val, locpred_task):
 
 
 def test_a_record_without_image_size_is_refused_before_anything_is_asked(val, tasks):
-    query = Query(objective="vqa", question="Which side of the mug is the bus?", answer="left")
-    write_records(val.path, [Record(id="r9", image="0.png", queries=(query,))])
+    absent = Query(objective="negpred", phrase="kite")  # the answer may be a box
+    words = Query(objective="vqa", question="Which side of the mug is the bus?", answer="left")
+    write_records(val.path, [Record(id="r9", image="0.png", queries=(absent, words))])
     with pytest.raises(ValueError, match=r"record 'r9' has no image size, got width 0 .*write its width"):
-        read_questions(val.path, tasks["coco_spatial_direct_horizontal"])
+        read_questions(val.path, tasks["absent"])
+    assert len(read_questions(val.path, tasks["coco_spatial_direct_horizontal"])) == 1  # no box is involved
 
 
 def test_a_crop_that_cuts_the_object_away_fails_the_question(val, scripted, locpred_task, contract):

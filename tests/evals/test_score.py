@@ -64,6 +64,19 @@ def test_every_question_is_counted_once(contract, locpred_task):
     assert result["centre_box"]["acc50"] == 0
 
 
+def test_a_metric_that_cannot_be_computed_here_is_named_and_the_others_are_there(
+    contract, locpred_task, monkeypatch
+):
+    monkeypatch.setenv("PATH", "")  # no Java
+    task = replace(locpred_task, parse="text", metrics=("meteor", "token_f1"), breakdowns=("size",))
+    result = score_rows(task, [judge(row, parse="text", contract=contract) for row in ROWS])
+    assert set(result["scores"]) == {"token_f1"}
+    assert "install a Java runtime" in result["unavailable"]["meteor"]
+    assert set(result["breakdowns"]["size"]["large"]) == {"asked", "token_f1"}
+    table = format_table({"tasks": {"rd": result}})
+    assert "no meteor: METEOR and the tokenizer" in table
+
+
 def test_a_folder_is_scored_without_a_model(folder, locpred_task):
     scores = score_folder(folder(ROWS), [locpred_task])
     assert scores["flat"] == {

@@ -1,9 +1,13 @@
 """Batched decoding with shared prefixes gives the answers of one question at a time, token by token."""
 
+import random
+
 import pytest
 import torch
+from transformers import GenerationConfig
 
-from locvlm.model.generate import PromptGroup, answer_one, generate_answers
+from locvlm.model.generate import Draw, answer_one, generate_answers
+from locvlm.model.shared_prefix import PromptGroup
 
 IMAGE = (60,) * 4
 EOS, PAD = 2, 61
@@ -26,6 +30,19 @@ def uneven_groups() -> list[PromptGroup]:
     ]
 
 
+def mixed_groups(num_questions: int) -> list[PromptGroup]:
+    """Groups of 1 to 13 questions of 1 to 19 tokens, a fifth without an image, after 1 to 10 common ones."""
+    rng, groups, left = random.Random(0), [], num_questions
+    while left:
+        size = min(left, rng.choice((1, 1, 2, 3, 5, 8, 13)))
+        left -= size
+        pixels = image(left) if rng.random() < 0.8 else None
+        head = (1, *rng.choices(range(3, 58), k=rng.randint(0, 5)), *(IMAGE if pixels is not None else ()))
+        prompts = tuple((*head, *rng.choices(range(3, 58), k=rng.randint(1, 19))) for _ in range(size))
+        groups.append(PromptGroup(pixel_values=pixels, prompts=prompts))
+    return groups
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_batched_answers_equal_those_of_one_prompt_alone(build_model, attention, seed):
@@ -43,6 +60,60 @@ def test_batched_answers_equal_those_of_one_prompt_alone(build_model, attention,
     assert (
         len({tuple(answer) for answers in expected for answer in answers}) > 4
     )  # not all the same by chance
+
+
+def test_500_mixed_questions_get_the_answers_of_batch_size_1(build_model):
+    model = build_model().eval()
+    groups = mixed_groups(500)
+    options = {**OPTIONS, "max_new_tokens": 6}
+    expected = [
+        [answer_one(model, p, g.pixel_values, eos_token_id=EOS, max_new_tokens=6) for p in g.prompts]
+        for g in groups
+    ]
+    assert generate_answers(model, groups, **options) == expected
+    answers = [tuple(answer) for of_group in expected for answer in of_group]
+    assert len(answers) == 500
+    assert len(set(answers)) > 400
+    assert min(map(len, answers)) < 3  # some end early, in a batch that goes on
+
+
+def test_answered_questions_leave_the_batch(build_model):
+    model = build_model().eval()
+    free = generate_answers(model, uneven_groups(), **OPTIONS)
+    first = [answer[0] for answers in free for answer in answers]
+    end = max(set(first), key=first.count)  # some answers are empty then
+    rows: list[int] = []
+    model.lm_head.register_forward_hook(lambda _, args, __: rows.append(len(args[0])))
+    cut = generate_answers(model, uneven_groups(), **{**OPTIONS, "eos_token_id": end})
+    waiting = [sum(len(a) > step for answers in cut for a in answers) for step in range(len(rows) - 2)]
+    assert rows[:2] == [4, 8]  # the prefixes, all questions
+    assert rows[-1] < 8
+    for step, waits in enumerate(waiting):
+        assert waits <= rows[step + 2] <= max(waits / 0.75, waits + 1)
+
+
+@pytest.mark.parametrize("beams", [2, 5])
+def test_beam_search_from_the_shared_prefix_equals_that_of_one_prompt_alone(build_model, beams):
+    model = build_model().eval()
+    settings = GenerationConfig(
+        num_beams=beams, max_new_tokens=12, eos_token_id=EOS, pad_token_id=PAD, suppress_tokens=[IMAGE[0]]
+    )
+
+    def alone(prompt, pixels):
+        ids = torch.tensor([prompt])
+        images = None if pixels is None else pixels[None]
+        found = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=images,
+            generation_config=settings,
+        )[0, len(prompt) :].tolist()
+        return found[: found.index(EOS)] if EOS in found else found
+
+    groups = mixed_groups(24)
+    expected = [[alone(prompt, g.pixel_values) for prompt in g.prompts] for g in groups]
+    assert generate_answers(model, groups, **OPTIONS, beams=beams) == expected
+    assert generate_answers(model, groups, **OPTIONS) != expected
 
 
 def test_answers_end_before_the_end_token_and_at_the_limit(build_model):
@@ -81,6 +152,38 @@ def test_sampling_repeats_with_its_seed_and_differs_with_another(build_model):
     ]
     assert draw[0] == draw[1] != draw[2]
     assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's draws are disturbed
+
+
+def test_what_is_drawn_does_not_depend_on_what_else_is_in_the_batch(build_model):
+    model = build_model().eval()
+    groups = mixed_groups(40)
+    options = {**OPTIONS, "temperature": 2.0, "seed": 3}
+    together = generate_answers(model, groups, **options)
+    assert [generate_answers(model, [group], **options)[0] for group in groups] == together
+    one_by_one = [
+        [
+            generate_answers(model, [PromptGroup(pixel_values=g.pixel_values, prompts=(p,))], **options)[0][0]
+            for p in g.prompts
+        ]
+        for g in groups
+    ]
+    assert one_by_one == together
+    assert generate_answers(model, groups, **OPTIONS) != together
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+    logits = 2 * torch.randn(20, generator=torch.Generator().manual_seed(0))
+    logits[7] = -torch.inf
+    likely, number = (logits.double() / 3).softmax(dim=0), 20_000
+    prompts = tuple((1, *divmod(index, 1000)) for index in range(number))
+    draw = Draw([PromptGroup(pixel_values=None, prompts=prompts)], temperature=3.0, seed=0)
+    counts = draw(logits.expand(number, -1), range(number)).bincount(minlength=20)
+    assert counts[7] == 0
+    # a count's standard deviation is sqrt(n p (1 - p)); of 20 counts none is 4.5 of them off by chance
+    deviation = (number * likely * (1 - likely)).sqrt()
+    assert ((counts - number * likely).abs() <= 4.5 * deviation).all()
+    again = draw(logits.expand(number, -1), range(number)).bincount(minlength=20)
+    assert not torch.equal(again, counts)  # the next tokens have numbers of their own
 
 
 def test_no_groups_give_no_answers_and_broken_groups_are_refused(build_model):

@@ -12,11 +12,13 @@ import pytest
 import torch
 import yaml
 
+from locvlm.answering.checkpoints import fingerprint
+from locvlm.answering.locvlm import load_answerer
 from locvlm.data.image import load_image
 from locvlm.data.prompt import render_question
 from locvlm.data.tokenize import tokenize_prompts
-from locvlm.evals.answer import fingerprint, load_answerer
-from locvlm.evals.predict import AskOptions, SmallEvaluation
+from locvlm.evals.asking import AskOptions
+from locvlm.evals.small_evaluation import SmallEvaluation
 from locvlm.evals.task import load_tasks
 from locvlm.io import read_json, read_jsonl
 from locvlm.model.generate import answer_one
@@ -92,7 +94,7 @@ def test_a_second_start_asks_nothing_and_changes_nothing(evaluated, program, tin
     def never(*args, **kwargs):
         raise AssertionError("asked again")
 
-    monkeypatch.setattr("locvlm.evals.answer.generate_answers", never)
+    monkeypatch.setattr("locvlm.answering.locvlm.generate_answers", never)
     program("eval/run.py", *options(tiny_world, evaluated / "eval"), "--images", "real,blank,shuffled")
     assert {path: path.read_bytes() for path in before} == before
 
@@ -174,7 +176,7 @@ def test_a_folder_that_is_no_checkpoint_and_an_unknown_mode_are_errors(program, 
 def test_a_checkpoint_without_a_contract_is_refused(program, tiny_world, tmp_path):
     other = shutil.copytree(tiny_world.init, tmp_path / "stock")
     config = read_json(other / "config.json")
-    del config["locvlm"]
+    del config["locvlm"]["contract"]  # without the whole section, it is a LLaVA like any other
     (other / "config.json").write_text(json.dumps(config))
     arguments = options(tiny_world, tmp_path / "out")
     arguments[1] = other

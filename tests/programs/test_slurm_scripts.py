@@ -303,12 +303,39 @@ def test_an_index_without_a_task_is_refused():
     assert "has 2 words" in done.stderr
 
 
+def test_each_index_asks_its_share_of_its_word(checkout):
+    (checkout / "eval").mkdir()
+    (checkout / "eval" / "run.py").write_text("import sys; print(*sys.argv[1:], sep='|')")
+    settings = {**EVALUATION, "SHARDS": 3, "cwd": checkout}
+    for index, word, part, shard in [
+        (0, "locpred,present", "locpred+present", 0),
+        (5, "absent", "absent", 2),
+    ]:
+        done = run("scripts/slurm/eval_array.sbatch", "--", "--x", 1, **settings, SLURM_ARRAY_TASK_ID=index)
+        asked = f"--model|model|--tasks|{word}|--output-dir|eval/parts/{part}|--shard|{shard}/3|--x|1\n"
+        assert (done.stdout, done.stderr) == (asked, "")
+    done = run("scripts/slurm/eval_array.sbatch", **settings, SLURM_ARRAY_TASK_ID=6)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has 2 words, times 3 shards" in done.stderr
+    done = run("scripts/slurm/eval_array.sbatch", "--shards", 0, **settings, SLURM_ARRAY_TASK_ID=0)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "got '0'" in done.stderr
+
+
 @pytest.mark.slow
 def test_an_array_of_evaluations_becomes_one(tiny_world, tmp_path):
     settings = {**EVALUATION, "MODEL": tiny_world.init, "OUTPUT_DIR": tmp_path}
     asked = ["--records", tiny_world.records, "--image-root", tiny_world.images, "--limit", 2]
-    for index in (0, 1):
-        done = run("scripts/slurm/eval_array.sbatch", "--", *asked, **settings, SLURM_ARRAY_TASK_ID=index)
+    for index in range(4):
+        done = run(
+            "scripts/slurm/eval_array.sbatch",
+            "--shards",
+            2,
+            "--",
+            *asked,
+            **settings,
+            SLURM_ARRAY_TASK_ID=index,
+        )
         assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["absent", "locpred+present"]
     done = run("scripts/slurm/collect.sh", tmp_path)

@@ -1,1 +1,1 @@
-"""The HTML pages: a run's report, and photographs with their boxes in every frame."""
+"""Reports as HTML pages."""

@@ -1,27 +1,20 @@
-"""The report's photographs: scenes with boxes, descriptions, failures, as HTML.
+"""The photographs of the demo's report: scenes with boxes, descriptions, failures, as HTML.
 
-Boxes are drawn over the photographs as SVG in source pixels, so they stay sharp at any size. Every text that
-comes from data or from a model is escaped.
+Every text that comes from data or from a model is escaped.
 """
 
-import base64
 import hashlib
-import io
 from collections.abc import Sequence
-from functools import cache
 from html import escape
-from pathlib import Path
 
-from locvlm.data.image import UnreadableImage, load_image
 from locvlm.evals.metrics import Judged, box_iou
 from locvlm.evals.parse import Absent, Named, Unanswered
-from locvlm.evals.report import Report, choose_failures, choose_scenes, is_right
-from locvlm.geometry import Box, Point, Size
-from locvlm.io import resolve_inside
+from locvlm.evals.reports.demo import Report
+from locvlm.evals.reports.demo_examples import choose_failures, choose_scenes, is_right
+from locvlm.geometry import Box, Point
+from locvlm.pages.photographs import framed_photograph
 
-MAX_IMAGE_SIDE = 448  # px; larger photographs are scaled down for the page
 NUM_DESCRIPTIONS = 12
-_NO_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 _BOX_NAMES = {"true": "true box", "said": "box in its answer", "asked": "box in the question"}
 
 
@@ -51,16 +44,16 @@ def _scene(report: Report, rows: Sequence[tuple[str, Judged]]) -> str:
     boxes += [("said", row.reading) for row in located if isinstance(row.reading, Box)]
     said = ""
     for task, title in (("locpred", "where"), ("absent", "absent"), ("revloc", "what")):
-        verdicts = "".join(_verdict(task, row) for name, row in rows if name == task)
+        verdicts = "".join(verdict(task, row) for name, row in rows if name == task)
         said += f"<dt>{title}</dt><dd>{verdicts}</dd>" if verdicts else ""
-    talk = "".join(_talk(row) for _, row in rows)
+    talk = "".join(dialogue(row) for _, row in rows)
     return (
         f'<article>{shot(report, rows[0][1], boxes)}<dl class="said-of">{said}</dl>'
         f'<details><summary>as asked, as answered</summary><dl class="talk">{talk}</dl></details></article>'
     )
 
 
-def _verdict(task: str, row: Judged) -> str:
+def verdict(task: str, row: Judged) -> str:
     """The thing asked about, and what is worth saying about the answer: the overlap, or what was said
     instead.
     """
@@ -85,7 +78,8 @@ def _said(row: Judged) -> str:
     return "a place" if isinstance(reading, Box | Point) else "unreadable"
 
 
-def _talk(row: Judged, gold: str = "") -> str:
+def dialogue(row: Judged, gold: str = "") -> str:
+    """What was asked, what was answered, and what would have been right, if it is given."""
     answer = escape(row.prediction.answer or row.prediction.failed or "(no answer)")
     right = f'<dd class="gold">{escape(gold)}</dd>' if gold else ""
     return f"<dt>{escape(row.prediction.question)}</dt><dd>{answer}</dd>{right}"
@@ -123,7 +117,7 @@ def failures(report: Report) -> str:
         for task, row in kind.shown:
             boxes = [] if task == "absent" else [("asked" if task == "revloc" else "true", row.gold_box)]
             boxes += [("said", row.reading)] if isinstance(row.reading, Box) else []
-            talk = _talk(row, _gold_text(task, row))
+            talk = dialogue(row, _gold_text(task, row))
             cards.append(f'<article>{shot(report, row, boxes)}<dl class="talk">{talk}</dl></article>')
         blocks.append(
             f'<div class="kind"><h3>{kind.title}</h3><span class="num">{kind.total:,} of '
@@ -159,36 +153,6 @@ def shot(report: Report, row: Judged, boxes: Sequence[tuple[str, Box]]) -> str:
     return framed_photograph(
         report.image_root, row.prediction.image or "", (gold["width"], gold["height"]), boxes
     )
-
-
-def framed_photograph(root: Path, image: str, size: Size, boxes: Sequence[tuple[str, Box]]) -> str:
-    """A photograph of `size` (width, height) with boxes of the kinds true, said and asked over it."""
-    width, height = size
-    rects = "".join(
-        f'<rect class="{style}" x="{b.x1:.2f}" y="{b.y1:.2f}" width="{b.width:.2f}" height="{b.height:.2f}"/>'
-        for kind, b in boxes
-        for style in ("halo", kind)
-    )
-    return (
-        f'<figure class="shot" style="aspect-ratio:{width}/{height}">'
-        f'<img src="{_embed(root, image, size)}" alt="{escape(image)}">'
-        f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">{rects}</svg>'
-        "</figure>"
-    )
-
-
-@cache
-def _embed(root: Path, image: str, size: Size) -> str:
-    """The photograph as a data URI; an empty picture where it cannot be read."""
-    try:
-        picture = load_image(resolve_inside(root, image), size)
-    except UnreadableImage:
-        return _NO_PICTURE
-    picture = picture.copy()
-    picture.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=92)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
 def _shuffle_key(text: str) -> bytes:

@@ -1,0 +1,1 @@
+"""A language model judges free answers: rubric, verdicts on disk, cost, asking."""

@@ -1,0 +1,1 @@
+"""What judged answers are worth: one file per kind of question. `locvlm/evals/metrics.py` names them all."""

@@ -1,0 +1,84 @@
+"""Flat scores on the first questions of some tasks, with a model in memory: for use in training."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from locvlm.answering.locvlm import answerer_of
+from locvlm.data.archive import locate
+from locvlm.evals.asking import AskOptions, ask
+from locvlm.evals.questions import Question, read_questions
+from locvlm.evals.score import flatten, judge, score_rows
+from locvlm.evals.task import Task
+from locvlm.io import resolve_inside
+
+_MAX_BATCH_TOKENS = 8192  # 4 GB of keys and values at 7B in bf16: the optimizer's states are there, too
+
+
+class SmallEvaluation:
+    """Flat scores (`locpred_acc50`, `absent_acc` ...) on the first questions of each task.
+
+    Args:
+        data_root: folder of the record files that the tasks name.
+
+    Raises:
+        ValueError: before anything is trained, if a record file has nothing to ask or an image is missing.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], *, data_root: Path, options: AskOptions, num_questions: int
+    ) -> None:
+        self._tasks, self._options = tasks, options
+        self._questions: dict[str, list[Question]] = {}  # predictions name -> what is asked
+        for task in tasks:
+            located = replace(task, data=task.data.below(data_root))
+            questions = read_questions(
+                Path(located.data.file), located, images=options.images, seed=options.seed
+            )
+            self._questions[task.predictions_name] = questions[:num_questions]
+        for questions in self._questions.values():
+            _require_images(questions, options.image_root)
+
+    def __call__(self, model: Any, tokenizer: Any) -> dict[str, float]:
+        """The scores of a model, which is left in the mode it was in. Nothing is written."""
+        was_training = model.training
+        model.eval()
+        answerer = answerer_of(model, tokenizer, max_batch_tokens=_MAX_BATCH_TOKENS)
+        try:
+            answered = {
+                task.predictions_name: list(
+                    chain.from_iterable(
+                        ask(answerer, task, self._questions[task.predictions_name], self._options)
+                    )
+                )
+                for task in {task.predictions_name: task for task in self._tasks}.values()
+            }
+        finally:
+            model.train(was_training)
+        scores = {}
+        for task in self._tasks:
+            predictions = answered[task.predictions_name]
+            rows = [judge(p, parse=task.parse, contract=answerer.contract) for p in predictions]
+            scores[task.name] = score_rows(task, rows)
+        return flatten(scores)
+
+
+def _require_images(questions: Sequence[Question], image_root: Path) -> None:
+    for question in questions:
+        if question.shown is not None and not _is_there(resolve_inside(image_root, question.shown)):
+            raise ValueError(
+                f"no image {question.shown!r} in {image_root}, about which record {question.record.id!r} "
+                f"asks; give the folder of the images"
+            )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, or such a member of an archive."""
+    try:
+        found = locate(path)
+    except FileNotFoundError:
+        return False
+    return isinstance(found, io.BytesIO) or Path(found).is_file()
