@@ -357,6 +357,8 @@ def _shown(value: Any) -> str:
 
 def _unknown_key(cls: type, name: str, where: str) -> str:
     known = [field.name for field in dataclasses.fields(cls) if field.init]
+    if other := getattr(cls, "KEYS_ELSEWHERE", {}).get(name):
+        return f"unknown key {_join(where, name)!r}: it is one of {other}"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if not near:  # perhaps it belongs to another section
         everywhere = {key.rsplit(".", 1)[-1]: key for key, *_ in _walk(cls, where)}

@@ -84,18 +84,19 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """An image with independent dialogues about it, as final text.
+    """An image or a video, or neither, with independent dialogues about it, as final text.
 
     Each branch is a dialogue of one or more turns that sees the image and itself, never its siblings. A
     record gives one branch per query; a LLaVA conversation, whose turns build on each other, a single branch.
     """
 
     id: str
-    image: str | None  # absolute or root-relative path, None for text only
-    width: int = 0  # source pixels
+    image: str | None  # absolute or root-relative path; None for videos and for text only
+    width: int = 0  # source pixels, of the upright frame for videos
     height: int = 0
     flip: bool = False  # mirror the image left to right (the text is already written for it)
     branches: tuple[tuple[Turn, ...], ...]
+    video: str | None = None  # as `image`, and instead of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

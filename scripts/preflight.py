@@ -20,7 +20,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config", required=True, help="of the run: a file of train/configs")
-    parser.add_argument("--stage", choices=("1", "2"), help="default: 1 for plain captions, else 2")
+    parser.add_argument("--stage", choices=("1", "2", "3"), help="default: as the config shows")
     parser.add_argument("--steps", type=int, default=10, help="to train")
     parser.add_argument("--json", help="also write all figures to this file")
     return parser.parse_known_args()

@@ -137,7 +137,7 @@ def serve() -> Iterator[Callable[..., ChatEndpoint]]:
         endpoint.server_close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_clip() -> Callable[..., Path]:
     """write_clip(path, pictures): a video of RGB arrays (H, W, 3), made by PyAV; see `_write_clip`."""
     return _write_clip

@@ -29,6 +29,10 @@ def test_a_sum_over_one_rank_is_a_copy() -> None:
     assert values.tolist() == [1.0, 2.0]
 
 
+def test_the_largest_of_one_ranks_numbers_is_its_own() -> None:
+    assert dist.max_over_ranks(3, device=torch.device("cpu")) == 3
+
+
 @pytest.mark.parametrize("name", LAUNCHER_VARIABLES[:4])
 def test_ranks_that_would_train_alone_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "2")
@@ -53,6 +57,7 @@ where = "tcp://127.0.0.1:{port}"
 torch.distributed.init_process_group("gloo", init_method=where, rank=int(sys.argv[1]), world_size=2)
 dist.require_joined()
 assert dist.sum_over_ranks(torch.tensor([1, dist.rank()])).tolist() == [2, 1]
+assert dist.max_over_ranks(5 - dist.rank(), device=torch.device("cpu")) == 5
 assert dist.is_main() == (dist.rank() == 0) and dist.world_size() == 2
 dist.leave()
 assert not torch.distributed.is_initialized()

@@ -21,6 +21,7 @@ def main() -> None:
     from locvlm.model.freeze import freeze
     from locvlm.training import stages
     from locvlm.training.checkpoint import AdapterWeights
+    from locvlm.training.profiling.observe import observe
 
     args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
     if stages.is_finished(run, args):
@@ -40,6 +41,7 @@ def main() -> None:
         optimizer=cfg.optimizer,
         faults=cfg.faults,
     )
+    observe(trainer, cfg.profile, run=run.path)  # MFU; with --profile.steps 3 also RUN/profile
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)
     stages.finish(trainer, run, loader)

@@ -34,6 +34,7 @@ def main() -> None:
     from locvlm.model.adapter import load_adapter
     from locvlm.model.freeze import freeze
     from locvlm.training import stages
+    from locvlm.training.profiling.observe import observe
 
     args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
     if stages.is_finished(run, args):
@@ -57,6 +58,7 @@ def main() -> None:
         optimizer=cfg.optimizer,
         faults=cfg.faults,
     )
+    observe(trainer, cfg.profile, run=run.path)  # MFU; with --profile.steps 3 also RUN/profile
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)
     stages.finish(trainer, run, loader)
@@ -66,7 +68,8 @@ def small_evaluation_of(
     cfg: EvaluationConfig, tokenizer: "PreTrainedTokenizerBase", run: RunFolder
 ) -> "PeriodicEvaluation":
     """Asks the first questions of some tasks every so many steps, and keeps the best weights as RUN/best."""
-    from locvlm.evals.predict import AskOptions, SmallEvaluation
+    from locvlm.evals.asking import AskOptions
+    from locvlm.evals.small_evaluation import SmallEvaluation
     from locvlm.evals.task import load_tasks
     from locvlm.training.evaluation import PeriodicEvaluation
 

@@ -1,16 +1,21 @@
 """LLaVA JSON (`[{"id", "image", "conversations": [{"from", "value"}, ...]}]`) -> Samples, as they are.
 
+About videos, Video-ChatGPT's two forms: the same with "video" and the placeholder `<video>` (or `<image>`),
+and the rows of its VideoInstruct100K, `{"q", "a", "video_id"}`, which are one question each. The video may be
+named without extension, or as the features that the first form was made for ("v_x.pkl"): whoever opens it
+looks for the file.
+
 As in LLaVA's own training code, the image comes before everything else: `<image>` may stand anywhere in
 the first human turn ("question\\n<image>" too), is taken out with the white space around what remains,
 and the conversation format puts it in front. All other text is verbatim. A leading turn of the model is
-skipped. Entries without "image" are text only.
+skipped. Entries without "image" and "video" are text only.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from locvlm.constants import IMAGE_TOKEN
+from locvlm.constants import IMAGE_TOKEN, VIDEO_TOKEN
 from locvlm.io import read_json, read_jsonl
 from locvlm.records import Sample, Turn
 
@@ -44,27 +49,36 @@ def sample_from_llava(entry: Any, *, where: str) -> Sample:
     """One entry as a sample with one branch of all its turns; `where` opens every message.
 
     Raises:
-        ValueError: for an entry of another form, several images, an image that is not in the first human
+        ValueError: for an entry of another form, several images or videos, one that is not in the first human
             turn, a placeholder without image or the other way round, and turns that do not alternate.
     """
+    if isinstance(entry, dict) and "conversations" not in entry and "video_id" in entry:
+        return _sample_from_row(entry, where)
     if not isinstance(entry, dict) or not isinstance(entry.get("conversations"), list):
         raise ValueError(f'{where}: expected an object with a list of "conversations", got {_shown(entry)}')
-    image = _image_of(entry, where)
+    image, video = _shown_by(entry, "image", where), _shown_by(entry, "video", where)
+    if image is not None and video is not None:
+        raise ValueError(f"{where}: image {image!r} and video {video!r} in one conversation: expected one")
     turns = _turns_of(entry["conversations"], where)
     placeholders = [text.count(IMAGE_TOKEN) for turn in turns for text in (turn.question, turn.answer)]
-    if image is None and any(placeholders):
+    if video is not None:
+        placeholders[0] += turns[0].question.count(VIDEO_TOKEN)  # elsewhere it is text, as an HTML tag is
+    is_shown = image is not None or video is not None
+    if not is_shown and any(placeholders):
         raise ValueError(f'{where}: the conversation holds {IMAGE_TOKEN} but the entry has no "image"')
     if sum(placeholders) > 1:
         raise ValueError(f"{where}: {sum(placeholders)} images in one conversation are not supported yet")
-    if image is not None:
+    if is_shown:
+        kind, token = ("image", IMAGE_TOKEN) if video is None else ("video", VIDEO_TOKEN)
         if placeholders[0] != 1:
             raise ValueError(
-                f"{where}: the entry has an image, so its first human turn must hold {IMAGE_TOKEN}, got "
-                f"{turns[0].question!r}"
+                f"{where}: the entry has {'an' if video is None else 'a'} {kind}, so its first human turn "
+                f"must hold {token}, got {turns[0].question!r}"
             )
-        first = Turn(question=turns[0].question.replace(IMAGE_TOKEN, "").strip(), answer=turns[0].answer)
-        turns[0] = first
-    return Sample(id=str(entry.get("id", where)), image=image, branches=(tuple(turns),))
+        question = turns[0].question.replace(IMAGE_TOKEN, "")
+        question = question if video is None else question.replace(VIDEO_TOKEN, "")
+        turns[0] = Turn(question=question.strip(), answer=turns[0].answer)
+    return Sample(id=str(entry.get("id", where)), image=image, video=video, branches=(tuple(turns),))
 
 
 def sample_to_llava(sample: Sample, *, layout: Layout) -> list[dict[str, Any]]:
@@ -76,14 +90,16 @@ def sample_to_llava(sample: Sample, *, layout: Layout) -> list[dict[str, Any]]:
         dialogues = [tuple(turn for branch in sample.branches for turn in branch)] if sample.branches else []
     else:
         dialogues = list(sample.branches)
-    image = {} if sample.image is None else {"image": sample.image}
+    shown = {"image": sample.image, "video": sample.video}
+    image = {key: path for key, path in shown.items() if path is not None}
+    token = IMAGE_TOKEN if sample.video is None else VIDEO_TOKEN
     entries = []
     for number, turns in enumerate(dialogues):
         messages = []
         for index, turn in enumerate(turns):
             question = turn.question
             if image and index == 0:
-                question = f"{IMAGE_TOKEN}\n{question}" if question else IMAGE_TOKEN
+                question = f"{token}\n{question}" if question else token
             messages.append({"from": "human", "value": question})
             messages.append({"from": "gpt", "value": turn.answer})
         entry_id = sample.id if layout == "multi_turn" else f"{sample.id}-{number}"
@@ -91,15 +107,26 @@ def sample_to_llava(sample: Sample, *, layout: Layout) -> list[dict[str, Any]]:
     return entries
 
 
-def _image_of(entry: dict[str, Any], where: str) -> str | None:
-    image = entry.get("image")
-    if isinstance(image, list):
-        if len(image) != 1:
-            raise ValueError(f"{where}: {len(image)} images in one conversation are not supported yet")
-        image = image[0]
-    if image is not None and (not isinstance(image, str) or not image):
-        raise ValueError(f'{where}: "image" must be a path, got {image!r}')
-    return image
+def _shown_by(entry: dict[str, Any], kind: str, where: str) -> str | None:
+    """The path under "image" or "video", None if there is none."""
+    path = entry.get(kind)
+    if isinstance(path, list):
+        if len(path) != 1:
+            raise ValueError(f"{where}: {len(path)} {kind}s in one conversation are not supported yet")
+        path = path[0]
+    if path is not None and (not isinstance(path, str) or not path):
+        raise ValueError(f'{where}: "{kind}" must be a path, got {path!r}')
+    return path
+
+
+def _sample_from_row(row: dict[str, Any], where: str) -> Sample:
+    """One row of VideoInstruct100K. Its id is the video's, which other rows have, too."""
+    texts = [row.get(name) for name in ("q", "a", "video_id")]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ValueError(f'{where}: expected "q", "a" and "video_id" as text, got {_shown(row)}')
+    question, answer, video = (str(text) for text in texts)
+    turn = Turn(question=question.replace(VIDEO_TOKEN, "").strip(), answer=answer)
+    return Sample(id=video, image=None, video=video, branches=((turn,),))
 
 
 def _turns_of(messages: list[Any], where: str) -> list[Turn]:

@@ -21,6 +21,7 @@ from locvlm.data.archive import require_readable_root
 from locvlm.data.byte_ranges import read_range
 from locvlm.data.index_cache import open_index
 from locvlm.data.shards import ShardSample, ShardSamples, read_member
+from locvlm.data.video_folder import VideoFolder
 from locvlm.io import parse_json_line, record_from_json, resolve_inside
 from locvlm.records import Record, Sample
 
@@ -80,15 +81,23 @@ class FileDataset:
     """The samples of one data file, or of tar shards.
 
     records     JSON Lines of `Record`: what is asked, rendered to text by whoever loads it
-    llava       a LLaVA JSON file, array or lines: `Sample`s verbatim, one branch each, or text-only
+    llava       a LLaVA JSON file, array or lines, or Video-ChatGPT's: `Sample`s verbatim, one branch each
     webdataset  tar shards that hold either of these, or captions, beside their images (`shards.py`)
 
     Args:
         path: the file; for shards a pattern, "shards/{00000..00099}.tar" or "shards/*.tar".
         image_root: a folder, or a zip; shards hold their images themselves.
+        video_root: a folder; None where videos are refused.
     """
 
-    def __init__(self, path: str | Path, *, image_root: str | Path = ".", kind: Kind = "records") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        image_root: str | Path = ".",
+        video_root: str | Path | None = None,
+        kind: Kind = "records",
+    ) -> None:
         if kind not in get_args(Kind):
             raise ValueError(
                 f"unknown kind of data {kind!r} for {path}; expected one of {', '.join(get_args(Kind))}"
@@ -101,17 +110,18 @@ class FileDataset:
         require_readable_root(image_root)
         self.objects = ShardSamples(os.fspath(path)) if kind == "webdataset" else JsonObjects(path)
         self.image_root = Path(image_root)
+        self.videos = None if video_root is None else VideoFolder(video_root)
         self.kind = kind
 
     def __len__(self) -> int:
         return len(self.objects)
 
     def __getitem__(self, index: int) -> Record | Sample:
-        """A record or sample, its image as a path that `load_image` can open.
+        """A record or sample, its image or video as a path that `load_image` or `read_clip` can open.
 
         Raises:
-            ValueError: naming file and line, or shard and key, if it is not valid or its image is outside of
-                `image_root`.
+            ValueError: naming file and line, or shard and key, if it is not valid, its image is outside of
+                `image_root`, or it is about a video where these are refused.
         """
         if isinstance(self.objects, ShardSamples):
             return _read_shard_sample(self.objects[index])
@@ -119,11 +129,14 @@ class FileDataset:
 
     def _parse(self, raw: bytes, *, where: str) -> Record | Sample:
         row = parse_json_line(raw, where=where)
-        _require_no_video(row, where)
+        if self.videos is None:
+            _require_no_video(row, where)
         item = _PARSERS[self.kind](row, where=where)
-        if item.image is None:
-            return item
         try:
+            if item.video is not None and self.videos is not None:
+                return replace(item, video=str(self.videos.find(item.video)))
+            if item.image is None:
+                return item
             return replace(item, image=str(resolve_inside(self.image_root, item.image)))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
@@ -143,15 +156,21 @@ def _read_shard_sample(sample: ShardSample) -> Record | Sample:
         row = {"queries": [{"objective": "caption", "answer": _read_caption(sample, where)}]}
     if row.get("image") and sample.image is None:
         raise ValueError(f"{where}: its .json names the image {row['image']!r}, the shard does not hold it")
-    _require_no_video(row, where)
-    return _PARSERS[kind]({"id": sample.key, **row, "image": sample.image}, where=where)
+    item = _PARSERS[kind]({"id": sample.key, **row, "image": sample.image}, where=where)
+    if item.video is not None:
+        raise ValueError(
+            f"{where}: it is about the video {item.video!r}, but shards hold images; give its records as a "
+            f"JSON Lines file with a video_root"
+        )
+    return item
 
 
 def _require_no_video(row: dict[str, Any], where: str) -> None:
     """Raise for a record or conversation about a video, which would be trained on as text alone."""
-    if row.get("video") is not None:
+    video = row.get("video", row.get("video_id"))
+    if video is not None:
         raise ValueError(
-            f"{where}: it is about the video {row['video']!r}; video records are for stage 3, this stage "
+            f"{where}: it is about the video {video!r}; video records are for stage 3, this stage "
             f"reads images: take the file out of its sources"
         )
 

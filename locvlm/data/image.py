@@ -114,6 +114,12 @@ def prepare_image(image: Image.Image, steps: Sequence[Step], vision: VisionSpec)
         UnreadableImage: an image so elongated that a step would need more than 2^28 pixels.
         ValueError: steps that do not end on the canvas of `vision`.
     """
+    pixels = on_canvas(image, steps, vision)  # (H, W, 3)
+    return np.ascontiguousarray(normalise(pixels, vision).transpose(2, 0, 1))  # (3, H, W)
+
+
+def on_canvas(image: Image.Image, steps: Sequence[Step], vision: VisionSpec) -> NDArray[np.uint8]:
+    """The image after `steps`, not normalised, (canvas, canvas, 3). Raises as `prepare_image`."""
     fill = tuple(int(mean * 255) for mean in vision.image_mean)
     for step in steps:
         image = apply_step(image, step, fill)
@@ -122,11 +128,16 @@ def prepare_image(image: Image.Image, steps: Sequence[Step], vision: VisionSpec)
             f"the steps end at (width, height) {image.size}, the vision tower expects "
             f"{(vision.canvas, vision.canvas)}; make them with plan_steps(..., canvas={vision.canvas})"
         )
+    return np.asarray(image)
+
+
+def normalise(levels: NDArray[np.uint8], vision: VisionSpec) -> NDArray[np.float32]:
+    """Pixels of 0..255 as the tower takes them; (..., 3), channels last."""
     # multiplied in float64, normalised in float32: the processors' arithmetic
-    pixels = (np.asarray(image).astype(np.float64) * (1 / 255)).astype(np.float32)  # (H, W, 3)
+    pixels = (levels.astype(np.float64) * (1 / 255)).astype(np.float32)
     mean = np.asarray(vision.image_mean, dtype=np.float32)
     std = np.asarray(vision.image_std, dtype=np.float32)
-    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))  # (3, H, W)
+    return (pixels - mean) / std
 
 
 def read_pixels(

@@ -1,9 +1,9 @@
 """The step plan, carried out: what one rank feeds to its model, micro-batch by micro-batch.
 
 A step is a fixed number of conversations in the mixture's order. Every rank reads, renders, tokenizes and
-packs the *whole* step (text is cheap), takes its own rows, and opens only its own images. So the content of a
-step depends on neither the number of ranks nor of worker processes, and any step can be read without the ones
-before.
+packs the *whole* step (text is cheap), takes its own rows, and opens only its own images and videos. So the
+content of a step depends on neither the number of ranks nor of worker processes, and any step can be read
+without the ones before.
 
 The main process draws, and sends a step's draws to the worker that prepares it: permutations of the data sets
 exist once for each rank, and the memory of a worker does not grow with the data.
@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
-from locvlm.data.collate import collate
+from locvlm.data.clips import VideoSizeMismatch, blank_frames
+from locvlm.data.collate import Visual, collate
 from locvlm.data.image import SizeMismatch, UnreadableImage
 from locvlm.data.mixture import Draw, Mixture, Source
 from locvlm.data.objective_filter import SourceData, open_source
 from locvlm.data.packing import PackingConfig, StepPlan, Tree, merge_branches, plan_step
 from locvlm.data.quarantine import Dropped, Quarantine
 from locvlm.data.tokenize import tokenize_samples
+from locvlm.data.video import UnreadableVideo
 from locvlm.io import Ledger
 from locvlm.records import Record, Sample
 from locvlm.spec import VisionSpec
@@ -40,7 +41,8 @@ _FEW = 10  # records of a source that are looked at when it is opened
 _ENOUGH_TO_JUDGE = 1000  # conversations before the share of dropped ones is compared with its limit as it is
 
 Render = Callable[[Record, int], Sample]  # (record, epoch) -> its text, the same whenever it is asked for
-OpenPixels = Callable[[Sample], NDArray[np.float32]]  # -> (3, canvas, canvas); raises UnreadableImage
+# -> an image's pixels, or a clip's frames or features; raises UnreadableImage or UnreadableVideo
+OpenPixels = Callable[[Sample], Visual]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +109,13 @@ class StepBuilder:
         """The rows of a step."""
         merged = [merge_branches(sample, self.packing.mode) for sample in samples]
         return plan_step(
-            tokenize_samples(merged, self.tokenizer, self.conversation, self.vision.num_image_tokens),
+            tokenize_samples(
+                merged,
+                self.tokenizer,
+                self.conversation,
+                self.vision.num_image_tokens,
+                num_video_tokens=self.vision.num_video_tokens if self.vision.num_frames else 0,
+            ),
             self.packing,
             accumulation=self.shape.accumulation,
             rows_per_accumulation=self.shape.world_size * self.shape.rows_per_pass,
@@ -115,7 +123,7 @@ class StepBuilder:
         )
 
     def build(self, step: int, rank: int, draws: Sequence[Draw] | None = None) -> StepItem:
-        """The micro-batches of `rank`, with the images of its rows opened.
+        """The micro-batches of `rank`, with the images and videos of its rows opened.
 
         `draws` are those of the step, where somebody has drawn already.
         """
@@ -124,7 +132,7 @@ class StepBuilder:
         plan = self.plan(samples)
         own = plan.rows_of(rank, self.shape.rows_per_pass)
         trees = [tree for rows in own for row in rows for tree in row if tree.sample_index >= 0]
-        pixels, failed = self._open_images(samples, trees)
+        pixels, failed = self._open_visuals(samples, trees)
         batches = [
             collate(
                 rows,
@@ -175,31 +183,37 @@ class StepBuilder:
     def _pad_token_id(self) -> int:
         return int(self.tokenizer.pad_token_id)
 
-    def _open_images(
+    def _open_visuals(
         self, samples: Sequence[Sample], trees: Sequence[Tree]
-    ) -> tuple[dict[int, NDArray[np.float32]], dict[int, tuple[str, str]]]:
-        """Pixels (3, canvas, canvas) of every image once, and (reason, detail) where they are only zeros."""
-        pixels: dict[int, NDArray[np.float32]] = {}
+    ) -> tuple[dict[int, Visual], dict[int, tuple[str, str]]]:
+        """Every image and video once, and (reason, detail) where it is only zeros."""
+        visuals: dict[int, Visual] = {}
         failed: dict[int, tuple[str, str]] = {}
         for index in sorted({tree.sample_index for tree in trees if tree.has_image}):
             try:
-                pixels[index] = self.open_pixels(samples[index])
+                visuals[index] = self.open_pixels(samples[index])
             except UnreadableImage as error:
                 is_other = isinstance(error, SizeMismatch)
                 failed[index] = ("image of another size" if is_other else "unreadable image", str(error))
-                pixels[index] = np.zeros((3, self.vision.canvas, self.vision.canvas), dtype=np.float32)
-        return pixels, failed
+                visuals[index] = np.zeros((3, self.vision.canvas, self.vision.canvas), dtype=np.float32)
+            except UnreadableVideo as error:
+                is_other = isinstance(error, VideoSizeMismatch)
+                failed[index] = ("video of another size" if is_other else "unreadable video", str(error))
+                visuals[index] = blank_frames(self.vision)
+        return visuals, failed
 
 
 def open_sources(
-    sources: Sequence[Source], *, seed: int, conversations_per_step: int
+    sources: Sequence[Source], *, seed: int, conversations_per_step: int, takes_videos: bool = False
 ) -> tuple[list[SourceData], Mixture]:
     """The data sets of the sources and the order in which steps draw from them.
+
+    Where videos are not taken, records and conversations about them are malformed.
 
     Raises:
         ValueError: for a file that is missing, empty or cut off, or of another kind than its source says.
     """
-    datasets = [open_source(source) for source in sources]
+    datasets = [open_source(source, takes_videos=takes_videos) for source in sources]
     for dataset in datasets:
         _require_some_readable(dataset)
     sizes = [len(dataset) for dataset in datasets]
@@ -236,7 +250,7 @@ class StepLoader:
 
     Raises:
         ValueError: while iterating, once more than `max_dropped_fraction` of the conversations was dropped:
-            images that cannot be read, malformed records, what is longer than a row or cut away.
+            images or videos that cannot be read, malformed records, what is longer than a row or cut away.
             For the first 1000 it is a share of those 1000 (or of the run, if it is shorter), so that one bad
             image does not stop a run at once, and a wrong image folder does.
     """

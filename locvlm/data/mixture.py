@@ -31,6 +31,7 @@ class Source:
     path: str  # of shards a pattern: "shards/{00000..00099}.tar", "shards/*.tar"
     kind: Literal["records", "llava", "webdataset"] = "records"
     image_root: str = "."  # a folder, or a zip: "images.zip", "images.zip/train"
+    video_root: str = "."  # a folder
     objectives: tuple[Objective, ...] | None = None  # of records: ask these alone; null: all that they hold
     weight: float = 1.0  # passes over the source per epoch
     from_step: int = 0  # the first step that draws from it

@@ -68,11 +68,16 @@ class ObjectiveFilter:
 SourceData = FileDataset | ObjectiveFilter
 
 
-def open_source(source: Source) -> SourceData:
-    """The samples of a source.
+def open_source(source: Source, *, takes_videos: bool = False) -> SourceData:
+    """The samples of a source; where videos are not taken, samples about them are refused.
 
     Raises:
         ValueError: naming the file, if it is missing, empty or malformed, or has nothing to ask.
     """
-    dataset = FileDataset(source.path, image_root=source.image_root, kind=source.kind)
+    dataset = FileDataset(
+        source.path,
+        image_root=source.image_root,
+        video_root=source.video_root if takes_videos else None,
+        kind=source.kind,
+    )
     return dataset if source.objectives is None else ObjectiveFilter(dataset, source.objectives)

@@ -1,6 +1,6 @@
 """Tokenized samples become trees, and the trees of one step a fixed number of rows, balanced by tokens.
 
-A tree is one copy of the image prefix followed by branches that each see the prefix and themselves:
+A tree is one copy of the prefix (an image, a video or neither) and branches that each see it and themselves:
 
     tokens         P  P  P  a  a  a  b  b          P prefix (BOS, image tokens), a and b two branches
     branch_ids     0  0  0  1  1  1  2  2
@@ -63,13 +63,14 @@ class Tree:
 
     sample_id: str
     sample_index: int  # which sample of the step it comes from, so whose image it shows
-    has_image: bool
+    has_image: bool  # or a video
     ids: IntArray  # (L,)
     positions: IntArray  # (L,)
     branch_ids: IntArray  # (L,) 0 for the prefix, then 1, 2, ..
     target_states: IntArray  # (T,)
     target_ids: IntArray  # (T,)
     weight: float = 1.0  # of each target in the loss; 0 for what only fills a row
+    has_video: bool = False
 
     @property
     def num_tokens(self) -> int:
@@ -237,6 +238,7 @@ def _lay_out(sample: "TokenizedSample", branches: Sequence["Branch"], sample_ind
         sample_id=sample.id,
         sample_index=sample_index,
         has_image=sample.num_images > 0,
+        has_video=sample.has_video,
         ids=ids,
         positions=np.concatenate([prefix, num_prefix + offsets - np.repeat(starts, lengths)]),
         branch_ids=np.concatenate([np.zeros_like(prefix), owners]),

@@ -1,9 +1,10 @@
-"""A video's middle frame, as an image file is loaded: what models of images are shown of a video."""
+"""Videos, loaded as image files are: the middle frame, for models of images, or the frames for the whole."""
 
 from pathlib import Path
 
 from PIL import Image
 
+from locvlm.data.clips import VideoSizeMismatch, read_clip
 from locvlm.data.image import SizeMismatch, UnreadableImage
 from locvlm.data.video import VIDEO_EXTENSIONS, UnreadableVideo, middle_frame
 from locvlm.geometry import Size
@@ -24,7 +25,7 @@ def load_middle_frame(path: str | Path, size: Size | None = None) -> Image.Image
     """
     path = Path(path)
     try:
-        image = middle_frame(path if path.exists() else _with_another_ending(path))
+        image = middle_frame(_found(path))
     except UnreadableVideo as error:
         raise UnreadableImage(str(error)) from error
     if size is not None and image.size != tuple(size):
@@ -35,6 +36,25 @@ def load_middle_frame(path: str | Path, size: Size | None = None) -> Image.Image
     return image
 
 
-def _with_another_ending(path: Path) -> Path:
+def load_clip(path: str | Path, num_frames: int, size: Size | None = None) -> tuple[Image.Image, ...]:
+    """The frames that stand for a whole video, upright, RGB: `clips.read_clip` with `load_middle_frame`'s
+    errors, and its other endings.
+
+    Raises:
+        UnreadableImage: no such video, or one that is broken.
+        SizeMismatch: another size than `size`.
+    """
+    try:
+        return tuple(read_clip(_found(Path(path)), num_frames, size=size))
+    except VideoSizeMismatch as error:
+        raise SizeMismatch(str(error)) from error
+    except UnreadableVideo as error:
+        raise UnreadableImage(str(error)) from error
+
+
+def _found(path: Path) -> Path:
+    """The file itself, or where there is none, one of the same name with another ending of a video."""
+    if path.exists():
+        return path
     others = (path.with_suffix(f".{ending}") for ending in VIDEO_EXTENSIONS)
     return next((other for other in others if other.exists()), path)

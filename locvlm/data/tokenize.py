@@ -36,12 +36,14 @@ class Branch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizedSample:
-    """An image's dialogues as ids: a branch's full sequence is `prefix_ids + branch.ids`."""
+    """An image's or video's dialogues as ids: a branch's full sequence is `prefix_ids + branch.ids`."""
 
     id: str
-    prefix_ids: list[int]  # BOS to the last image token; BOS alone for text only
+    prefix_ids: list[int]  # BOS to the last image or video token; BOS alone for text only
     branches: tuple[Branch, ...]
-    num_images: int
+    num_images: int  # or videos
+    num_visual_tokens: int = 0  # image or video tokens in the prefix
+    has_video: bool = False
 
 
 def tokenize_sample(
@@ -52,35 +54,44 @@ def tokenize_sample(
 
 
 def tokenize_samples(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, conversation: str, num_image_tokens: int
+    samples: Sequence[Sample],
+    tokenizer: PreTrainedTokenizerBase,
+    conversation: str,
+    num_image_tokens: int,
+    *,
+    num_video_tokens: int = 0,
 ) -> list[TokenizedSample]:
     """The ids of every branch of every sample, with one call of the tokenizer.
 
-    The prefix ends right after the image, which is a token boundary under any tokenizer.
+    The prefix ends right after the image or video, which is a token boundary under any tokenizer. Both have
+    the same placeholder, written out `num_image_tokens` or `num_video_tokens` times.
 
     Raises:
-        ValueError: naming the sample, if it cannot be rendered (see `render_branch`) or if a supervised span
-            does not start and end on a token boundary.
+        ValueError: naming the sample, if it cannot be rendered (see `render_branch`), if a supervised span
+            does not start and end on a token boundary, or for a video where `num_video_tokens` is 0.
     """
     prompts = [[_render(sample, turns, conversation) for turns in sample.branches] for sample in samples]
     tails = [prompt.text[_tail_start(prompt) :] for branches in prompts for prompt in branches]
     encoded = iter(tokenizer.backend_tokenizer.encode_batch(tails))
     image_id = _token_id(IMAGE_TOKEN, tokenizer)
-    heads: dict[str, list[int]] = {}  # text before the image -> ids from BOS to the last image token
+    heads: dict[tuple[str, int], list[int]] = {}  # text before the image, its tokens -> ids up to its last
     result = []
     for sample, branches in zip(samples, prompts, strict=True):
         if not branches:
             raise ValueError(f"sample {sample.id!r} has no branches; give it at least one dialogue")
-        head = branches[0].text[: branches[0].prefix_end]
+        num_visual = _num_visual_tokens(sample, num_image_tokens, num_video_tokens)
+        head = (branches[0].text[: branches[0].prefix_end], num_visual)
         if head not in heads:
-            heads[head] = _expand(_encode(head, tokenizer), image_id, num_image_tokens)
+            heads[head] = _expand(_encode(head[0], tokenizer), image_id, num_visual)
         cut = [_cut(sample.id, prompt, next(encoded)) for prompt in branches]
         result.append(
             TokenizedSample(
                 id=sample.id,
                 prefix_ids=list(heads[head]),
                 branches=tuple(cut),
-                num_images=int(sample.image is not None),
+                num_images=int(num_visual > 0),
+                num_visual_tokens=num_visual,
+                has_video=sample.video is not None,
             )
         )
     return result
@@ -133,9 +144,21 @@ def text_spec(tokenizer: PreTrainedTokenizerBase, *, max_position: int) -> TextS
     )
 
 
+def _num_visual_tokens(sample: Sample, num_image_tokens: int, num_video_tokens: int) -> int:
+    if sample.video is None:
+        return num_image_tokens if sample.image is not None else 0
+    if sample.image is not None or not num_video_tokens:
+        is_both = sample.image is not None
+        raise ValueError(
+            f"sample {sample.id!r} is about the video {sample.video!r}, but "
+            + (f"also about the image {sample.image!r}" if is_both else "the model knows images alone")
+        )
+    return num_video_tokens
+
+
 def _render(sample: Sample, turns: Sequence[Turn], conversation: str) -> PromptText:
     try:
-        return render_branch(turns, conversation, sample.image is not None)
+        return render_branch(turns, conversation, sample.image is not None or sample.video is not None)
     except ValueError as error:
         raise ValueError(f"sample {sample.id!r}: {error}") from error
 

@@ -100,7 +100,11 @@ def probe_video(path: str | Path) -> VideoInfo:
                 raise UnreadableVideo(f"{path}: no frame of it can be decoded; fetch it again or drop it")
             return _info(Path(path), container, [p for p in packets if not p.is_empty], first)
     except FileNotFoundError:
-        raise UnreadableVideo(f"{path}: no such video; check the video root and the file name") from None
+        is_bare = Path(path).suffix.lstrip(".").lower() not in VIDEO_EXTENSIONS
+        hint = f", and no {Path(path).name}.mp4, .mkv, .webm ... beside it" if is_bare else ""
+        raise UnreadableVideo(
+            f"{path}: no such video{hint}; check the video root and the file name"
+        ) from None
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(
             f"{path}: cannot be read as a video ({error.strerror}); fetch it again or drop it"
@@ -117,6 +121,16 @@ def uniform_indices(info: VideoInfo, num_frames: int) -> list[int]:
         raise ValueError(f"at least one frame is needed, got num_frames {num_frames}")
     if info.num_frames <= num_frames:
         return list(range(info.num_frames))
+    return clip_indices(info, num_frames)
+
+
+def clip_indices(info: VideoInfo, num_frames: int) -> list[int]:
+    """As `uniform_indices`, but always `num_frames` of them: a video that has fewer frames repeats some.
+
+    5 frames asked for 8 times -> 0, 0, 1, 2, 2, 3, 4, 4.
+    """
+    if num_frames <= 0:
+        raise ValueError(f"at least one frame is needed, got num_frames {num_frames}")
     if info.is_constant_rate:
         return [(2 * k + 1) * info.num_frames // (2 * num_frames) for k in range(num_frames)]
     middles = [(2 * k + 1) * info.duration_s / (2 * num_frames) for k in range(num_frames)]

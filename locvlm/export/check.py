@@ -1,6 +1,9 @@
-"""Does an exported folder give what its checkpoint gives? Stock classes on one side, ours on the other."""
+"""Does an exported folder give what its checkpoint gives? Stock classes on one side, ours on the other.
 
-# S tokens, V vocabulary
+A folder for videos is loaded by the class that it names, ours, as its users load it: through AutoModel.
+"""
+
+# S tokens, V vocabulary, n frames
 
 import gc
 from pathlib import Path
@@ -39,20 +42,44 @@ def compare_with_export(
     inputs = processor(images=image, text=text, return_tensors="pt")
     _require_same_ids(inputs["input_ids"][0].tolist(), model, tokenizer, conversation)
     pixels = _require_same_pixels(inputs["pixel_values"], model, image)
-    with torch.inference_mode():
-        expected = model(input_ids=inputs["input_ids"], pixel_values=pixels).logits  # (1, S, V)
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=model.dtype, output_loading_info=True
-        )
-        stock, info = loaded
-        problems = {
-            kind: sorted(info[kind])[:4] for kind in ("missing_keys", "unexpected_keys") if info[kind]
-        }
-        if problems:
-            raise ValueError(f"the export does not load whole: {problems}")
-        got = stock.eval()(input_ids=inputs["input_ids"], pixel_values=pixels).logits
+    _require_same_logits(model, folder, {"input_ids": inputs["input_ids"], "pixel_values": pixels})
+
+
+def compare_videos(
+    model: LocVLM, tokenizer: PreTrainedTokenizerBase, conversation: str, folder: Path
+) -> None:
+    """Nothing, if the exported folder gives the checkpoint's logits for a question about a video.
+
+    Raises:
+        ValueError: naming what differs, and by how much.
+    """
+    import locvlm.model.registered  # noqa: F401  (as users of the folder have to)
+
+    spec = model.spec
+    text = render_question(QUESTION, conversation, True)
+    ids = tokenize_prompts([text], tokenizer, spec.num_video_tokens)
+    steps = plan_steps(model.contract.frame, _IMAGE_SIZE, spec.canvas)
+    frames = [prepare_image(_test_image(seed), steps, spec) for seed in range(spec.num_frames)]
+    video = {
+        "pixel_values": torch.from_numpy(np.stack(frames)).to(model.dtype),  # (n, 3, canvas, canvas)
+        "frames_per_visual": torch.tensor([spec.num_frames]),
+    }
+    _require_same_logits(model, folder, {"input_ids": torch.tensor(ids), **video})
+
+
+@torch.inference_mode()
+def _require_same_logits(model: LocVLM, folder: Path, inputs: dict[str, torch.Tensor]) -> None:
+    expected = model(**inputs).logits  # (1, S, V)
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=model.dtype, output_loading_info=True
+    )
+    exported, info = loaded
+    problems = {kind: sorted(info[kind])[:4] for kind in ("missing_keys", "unexpected_keys") if info[kind]}
+    if problems:
+        raise ValueError(f"the export does not load whole: {problems}")
+    got = exported.eval()(**inputs).logits
     difference = float((got - expected).abs().max() / expected.abs().max())
-    del loaded, stock
+    del loaded, exported
     gc.collect()  # a second copy of the model is in memory until here
     if not difference <= _MAX_LOGIT_DIFFERENCE:
         raise ValueError(
@@ -61,9 +88,9 @@ def compare_with_export(
         )
 
 
-def _test_image() -> Image.Image:
+def _test_image(seed: int = 0) -> Image.Image:
     """Smooth random colours: what two resizers may draw one level apart, but a wrong frame shows at once."""
-    coarse = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(_IMAGE_SIZE, Image.Resampling.BICUBIC)
 
 

@@ -8,29 +8,37 @@ What transformers 5 itself saves is not that: its key names and rope settings ar
     lm_head                                 language_model.lm_head
     model.vision_tower.encoder ...          vision_tower.vision_model.encoder ...
     model.multi_modal_projector ...         multi_modal_projector ...
+
+No stock class pools the frames of a video. A model that was trained on videos is therefore exported for the
+package's own class (model/registered.py: the same names, another `model_type`), and on demand as stock LLaVA,
+which sees images alone.
 """
 
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from transformers import LlavaConfig, PreTrainedTokenizerBase
+from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
 from locvlm.constants import IGNORE_INDEX, IMAGE_TOKEN, MAX_SHARD_SIZE
 from locvlm.data.prompt import chat_template
 from locvlm.data.tokenize import load_tokenizer
-from locvlm.export.check import compare_with_export
+from locvlm.export.check import compare_videos, compare_with_export
 from locvlm.export.model_card import write_model_card
 from locvlm.model.adapter import load_adapter
 from locvlm.model.compose import appearing_folder
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.processor import build_image_processor, processor_settings
+from locvlm.model.registered import LocVLMVideo
+from locvlm.model.video import NO_VIDEO
 from locvlm.spec import VisionSpec
 
 logger = logging.getLogger(__name__)
+
+ExportClass = Literal["stock", "video"]
 
 PUBLISHED_PREFIXES = {  # ours -> published; the first that fits
     "model.language_model.": "language_model.model.",
@@ -38,6 +46,7 @@ PUBLISHED_PREFIXES = {  # ours -> published; the first that fits
     "model.vision_tower.": "vision_tower.vision_model.",
     "model.multi_modal_projector.": "multi_modal_projector.",
 }
+_CLASSES: dict[ExportClass, Any] = {"stock": LlavaForConditionalGeneration, "video": LocVLMVideo}
 
 
 def export_hf(
@@ -47,20 +56,27 @@ def export_hf(
     adapter: str | Path | None = None,
     dtype: torch.dtype | None = None,
     name: str | None = None,
-) -> None:
+    export_class: ExportClass | None = None,
+) -> ExportClass:
     """Write `checkpoint` in the published layout to `out`, which appears only once the check has passed.
 
-    The check loads the new folder with stock classes and compares token ids, pixels and logits with the
-    checkpoint's own, on an image and a question.
+    The check loads the new folder with the class that it names and compares token ids, pixels and logits with
+    the checkpoint's own, on a question about an image, and about a video if that is what it is for.
 
     Args:
         checkpoint: a folder that `LocVLM.from_pretrained` reads, with its tokenizer.
         adapter: an adapter-only folder of stage 1 to put into it first.
         dtype: of the exported weights; the checkpoint's own if left out.
         name: the model's name on the card; the name of `out` if left out.
+        export_class: "stock" for stock LLaVA, which sees images alone, "video" for `LocVLMVideo`; if left
+            out, what the checkpoint was trained for.
+
+    Returns:
+        The class that was exported for.
 
     Raises:
-        ValueError: if `out` exists, the checkpoint has no coordinate contract, or the check fails.
+        ValueError: if `out` exists, the checkpoint has no coordinate contract, or none for videos where that
+            is asked for, or the check fails.
     """
     if not (Path(checkpoint) / "config.json").is_file():
         raise ValueError(f"{checkpoint} is no checkpoint: expected a folder with config.json")
@@ -68,17 +84,25 @@ def export_hf(
     if adapter is not None:
         load_adapter(model, adapter)
     contract, conversation = model.contract, require_conversation(model.config)
+    export_class = export_class or ("stock" if model.video is None else "video")
+    if export_class == "video" and model.video is None:
+        raise ValueError(f"{checkpoint} has no videos to export for: {NO_VIDEO}")
     tokenizer = load_tokenizer(checkpoint)
     template = chat_template(conversation)
     with appearing_folder(out) as unfinished:
         save_torch_state_dict(published_weights(model), unfinished, max_shard_size=MAX_SHARD_SIZE)
-        _write_json(unfinished / "config.json", published_config(model.config, model.dtype))
+        _write_json(unfinished / "config.json", published_config(model.config, model.dtype, export_class))
         _write_json(unfinished / "generation_config.json", _generation_config(model, tokenizer))
         _write_processor(unfinished, tokenizer, model.spec, contract.frame)
         (unfinished / "chat_template.jinja").write_text(template, encoding="utf-8")
-        write_model_card(unfinished, model, conversation, name=name or Path(out).name)
+        write_model_card(
+            unfinished, model, conversation, name=name or Path(out).name, is_video=export_class == "video"
+        )
         compare_with_export(model, tokenizer, conversation, unfinished)
+        if export_class == "video":
+            compare_videos(model, tokenizer, conversation, unfinished)
     logger.info("exported %s to %s: ids, pixels and logits are those of the checkpoint", checkpoint, out)
+    return export_class
 
 
 def published_weights(model: LocVLM) -> dict[str, torch.Tensor]:
@@ -90,7 +114,9 @@ def published_weights(model: LocVLM) -> dict[str, torch.Tensor]:
     return weights
 
 
-def published_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
+def published_config(
+    config: LlavaConfig, dtype: torch.dtype, export_class: ExportClass = "stock"
+) -> dict[str, Any]:
     """config.json as transformers 4.x writes it; `locvlm` (contract, conversation, ...) stays in it."""
     published = config.to_diff_dict()
     for section in (published, published["text_config"], published["vision_config"]):
@@ -104,7 +130,8 @@ def published_config(config: LlavaConfig, dtype: torch.dtype) -> dict[str, Any]:
     text["torch_dtype"] = dtype_name
     return {
         **published,
-        "architectures": ["LlavaForConditionalGeneration"],
+        "architectures": [_CLASSES[export_class].__name__],
+        "model_type": _CLASSES[export_class].config_class.model_type,
         "ignore_index": IGNORE_INDEX,
         "torch_dtype": dtype_name,
         "tie_word_embeddings": False,

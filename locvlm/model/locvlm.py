@@ -3,7 +3,8 @@
 The weights, their names and the configuration are stock; a checkpoint of either class loads into the other.
 """
 
-# R rows, L tokens per row, N images, P patches per image, D model width, T supervised tokens, V vocabulary
+# R rows, L tokens per row, N images and frames, P patches per image, D model width, T supervised tokens,
+# V vocabulary
 
 from typing import Any
 
@@ -21,18 +22,28 @@ from locvlm.coords.contract import CoordinateContract
 from locvlm.dist import world_size
 from locvlm.model.attention import FLEX_ATTENTION, require_masked_attention, tree_block_mask, tree_mask
 from locvlm.model.tree_attention import TREE_ATTENTION, lay_out_trees
+from locvlm.model.video import (
+    VideoPooling,
+    Visuals,
+    require_plain_tower,
+    run_tower_as_often_as_others,
+    visual_tokens,
+)
 from locvlm.model.vision import patch_features
 from locvlm.spec import TextSpec, VisionSpec
 
+_WITH_THE_PROMPT = ("frames_per_visual", "pooled_features")  # and never again while it is answered
+
 
 class LocVLM(LlavaForConditionalGeneration):
-    """`LlavaForConditionalGeneration` with three differences, none of them in the weights.
+    """`LlavaForConditionalGeneration` with four differences, none of them in the weights.
 
     1. The vision tower is run up to the layer that is read and no further.
     2. `forward` also takes packed rows (`sample_ids`, `branch_ids`) and their targets; with the stock
        keywords alone it gives the stock class's output.
-    3. `config.locvlm` says what the checkpoint was made for: coordinate contract, conversation, adapter,
-       tower.
+    3. `forward` and `generate` also take videos (`frames_per_visual`, `pooled_features`; see video.py).
+    4. `config.locvlm` says what the checkpoint was made for: coordinate contract, conversation, adapter,
+       tower, and how it sees videos, if it does.
     """
 
     accepts_loss_kwargs = (
@@ -47,11 +58,21 @@ class LocVLM(LlavaForConditionalGeneration):
 
     @property
     def spec(self) -> VisionSpec:
-        """Canvas, patch and pixel statistics that the data pipeline must follow."""
+        """Canvas, patch, pixel statistics and frames that the data pipeline must follow."""
         vision: Any = self.config.vision_config
         ours = getattr(self.config, "locvlm", None) or {}
-        statistics = {name: tuple(ours[name]) for name in ("image_mean", "image_std") if ours.get(name)}
-        return VisionSpec(canvas=vision.image_size, patch=vision.patch_size, **statistics)
+        told: dict[str, Any] = {
+            name: tuple(ours[name]) for name in ("image_mean", "image_std") if ours.get(name)
+        }
+        if self.video is not None:
+            told.update(num_frames=self.video.num_frames, pad_frames=self.video.pad_frames)
+        return VisionSpec(canvas=vision.image_size, patch=vision.patch_size, **told)
+
+    @property
+    def video(self) -> VideoPooling | None:
+        """How this checkpoint sees videos, by its config; None if it was made for images alone."""
+        saved = (getattr(self.config, "locvlm", None) or {}).get("video")
+        return None if saved is None else VideoPooling.from_dict(saved)
 
     @property
     def text_spec(self) -> TextSpec:
@@ -109,7 +130,7 @@ class LocVLM(LlavaForConditionalGeneration):
         features: Any = list(adapted)
         return BaseModelOutputWithPooling(last_hidden_state=patches, pooler_output=features)
 
-    def forward(  # noqa: PLR0913  (the stock keywords, in the stock order, then the packed ones)
+    def forward(  # noqa: PLR0913  (the stock keywords, in the stock order, then videos, then the packed ones)
         self,
         input_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
@@ -121,6 +142,8 @@ class LocVLM(LlavaForConditionalGeneration):
         vision_feature_select_strategy: str | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        frames_per_visual: torch.Tensor | None = None,
+        pooled_features: torch.Tensor | None = None,
         *,
         sample_ids: torch.Tensor | None = None,
         branch_ids: torch.Tensor | None = None,
@@ -134,11 +157,15 @@ class LocVLM(LlavaForConditionalGeneration):
         """The stock output for stock keywords; loss, and logits of the targets if asked, for packed rows.
 
         Packed rows are given by `input_ids`, `position_ids`, `sample_ids` and `branch_ids`, all (R, L), and
-        `pixel_values` (N, 3, H, W) in the order in which the images appear. Targets are triples rather than
-        shifted labels, because the branches of a prefix that ends in an image share the state of their first
-        token:
+        `pixel_values` (N, 3, H, W), images and frames, in the order in which they appear. Targets are triples
+        rather than shifted labels, because the branches of a prefix that ends in an image share the state of
+        their first token:
 
         Args:
+            frames_per_visual: (V,) of each image or video, in order of appearance: 0 for an image, the next
+                one of `pixel_values`; n for a video of the next n; -1 for a video whose pooled features are
+                the next of `pooled_features`. Left out where all are images.
+            pooled_features: (K, T, D of the tower), each from `video.pool_clip`.
             target_index: (T,) which of the R * L hidden states predicts.
             target_ids: (T,) what it should predict.
             target_weights: (T,) its weight in the loss, mostly 1.
@@ -147,12 +174,14 @@ class LocVLM(LlavaForConditionalGeneration):
             return_logits: also return (T, V) logits, of the targets only.
 
         Raises:
-            ValueError: if the packed keywords are incomplete or mixed with labels or an attention mask.
+            ValueError: if the packed keywords are incomplete or mixed with labels or an attention mask, or
+                the videos are not those of this checkpoint.
         """
+        visuals = Visuals(pixel_values, frames_per_visual, pooled_features)
         if sample_ids is None and target_index is None:
             return self._stock_forward(
+                visuals,
                 input_ids=input_ids,
-                pixel_values=pixel_values,
                 attention_mask=attention_mask,
                 position_ids=position_ids,
                 past_key_values=past_key_values,
@@ -178,49 +207,79 @@ class LocVLM(LlavaForConditionalGeneration):
                 "packed rows need input_ids, position_ids, sample_ids, branch_ids, target_index, target_ids "
                 "and target_weights, and neither attention_mask nor labels"
             )
-        hidden = self._packed_hidden_states(input_ids, pixel_values, position_ids, sample_ids, branch_ids)
+        hidden = self._packed_hidden_states(input_ids, visuals, position_ids, sample_ids, branch_ids)
         return self._target_loss(hidden, target_index, target_ids, target_weights, num_targets, return_logits)
 
-    def _stock_forward(self, *, pixel_values: torch.Tensor | None, **stock: Any) -> Any:
-        """The superclass's forward, with the images embedded by our shorter tower."""
-        if pixel_values is None or stock["inputs_embeds"] is not None or stock["input_ids"] is None:
-            return super().forward(pixel_values=pixel_values, **stock)
+    def _stock_forward(self, visuals: Visuals, **stock: Any) -> Any:
+        """The superclass's forward, with images embedded by our shorter tower, and videos."""
+        if not visuals.are_there or stock["inputs_embeds"] is not None or stock["input_ids"] is None:
+            return super().forward(pixel_values=visuals.pixel_values, **stock)
         tower_options = {
             name: stock.pop(name)
             for name in ("vision_feature_layer", "vision_feature_select_strategy", "image_sizes")
             if name in stock
         }
-        embeds, features = self._embed(stock.pop("input_ids"), pixel_values, **tower_options)
+        input_ids = stock.pop("input_ids")
+        embeds = self.get_input_embeddings()(input_ids)
+        embeds, features = self._place(visuals, input_ids, embeds, **tower_options)
         output = super().forward(**{**stock, "inputs_embeds": embeds})
         if isinstance(output, LlavaCausalLMOutputWithPast):
             output.image_hidden_states = features
         return output
 
-    def _embed(
-        self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None, **tower_options: Any
+    def _place(
+        self, visuals: Visuals, input_ids: torch.Tensor, embeds: torch.Tensor, **tower_options: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Token embeddings (R, L, D) with the adapted patches (N * P, D) in their places, and those."""
-        embeds = self.get_input_embeddings()(input_ids)
-        if pixel_values is None:
+        """Token embeddings (R, L, D) with the adapted tokens of all visuals in their places, and those."""
+        if not visuals.are_there:
             return embeds, None
-        features = torch.cat(self.get_image_features(pixel_values, **tower_options).pooler_output)
+        if visuals.frames_per_visual is None and visuals.pooled_features is None:
+            assert visuals.pixel_values is not None
+            found = self.get_image_features(visuals.pixel_values, **tower_options).pooler_output
+            features = torch.cat(found)  # (N * P, D)
+        else:
+            require_plain_tower(self.config, tower_options)
+            features = self.model.multi_modal_projector(torch.cat(visual_tokens(self, visuals)))
         features = features.to(embeds.device, embeds.dtype)
         is_image = self.model.get_placeholder_mask(input_ids, inputs_embeds=embeds, image_features=features)
         return embeds.masked_scatter(is_image, features), features
 
+    def prepare_inputs_for_generation(  # type: ignore[misc]  # typed for a protocol that no model fulfils
+        self, *args: Any, **kwargs: Any
+    ) -> Any:
+        """The stock inputs of one step of `generate`; videos, like images, go in with the prompt alone."""
+        if not kwargs.get("is_first_iteration") and kwargs.get("use_cache", True):
+            kwargs = {name: value for name, value in kwargs.items() if name not in _WITH_THE_PROMPT}
+        stock: Any = super()
+        return stock.prepare_inputs_for_generation(*args, **kwargs)
+
+    def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
+        """The stock repetition of rows for beams, which would tear the frames of videos apart."""
+        if expand_size > 1 and kwargs.get("frames_per_visual") is not None:
+            raise ValueError(
+                "generate cannot repeat rows with videos (num_beams, num_return_sequences); use "
+                "locvlm.model.generate.generate_answers, or give each row as often as it is wanted"
+            )
+        stock: Any = super()
+        return stock._expand_inputs_for_generation(expand_size, *args, **kwargs)
+
     def _packed_hidden_states(
         self,
         input_ids: torch.Tensor,
-        pixel_values: torch.Tensor | None,
+        visuals: Visuals,
         position_ids: torch.Tensor,
         sample_ids: torch.Tensor,
         branch_ids: torch.Tensor,
     ) -> torch.Tensor:
         """Last hidden states of all tokens: (R * L, D)."""
-        if pixel_values is None and self.training and world_size() > 1:
-            embeds = self._embed_without_images(input_ids)
+        embeds = self.get_input_embeddings()(input_ids)
+        is_together = self.training and world_size() > 1
+        if is_together:
+            run_tower_as_often_as_others(self, visuals)  # here, since all must collect weights in one order
+        if is_together and not visuals.are_there:
+            embeds = self._with_blank_image(embeds)
         else:
-            embeds, _ = self._embed(input_ids, pixel_values)
+            embeds, _ = self._place(visuals, input_ids, embeds)
         outputs = self.model.language_model(
             inputs_embeds=embeds,
             position_ids=position_ids,
@@ -242,12 +301,11 @@ class LocVLM(LlavaForConditionalGeneration):
         require_masked_attention(text._attn_implementation)
         return {"attention_mask": tree_mask(sample_ids, branch_ids, dtype=dtype)}
 
-    def _embed_without_images(self, input_ids: torch.Tensor) -> torch.Tensor:
+    def _with_blank_image(self, embeds: torch.Tensor) -> torch.Tensor:
         """Token embeddings of text-only rows; a blank image goes through tower and adapter with weight zero.
 
         The other ranks may hold images, and all ranks must take part in the same collectives in one order.
         """
-        embeds = self.get_input_embeddings()(input_ids)
         canvas = self.spec.canvas
         blank = torch.zeros(1, 3, canvas, canvas, dtype=embeds.dtype, device=embeds.device)
         features = torch.cat(self.get_image_features(blank).pooler_output)

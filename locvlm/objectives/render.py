@@ -56,7 +56,8 @@ def render_record(
 
     flip           mirror the image: boxes follow the frame, left and right are swapped in phrases. A
                    record with verbatim text (captions, questions, answers) that holds one of these words
-                   stays as it is: read `Sample.flip` for what was done.
+                   stays as it is, and so does a video, whose pooled features may be kept: read
+                   `Sample.flip` for what was done.
     location_kind  "bbox" or "point" instead of the contract's own.
     cut_policy     what becomes of an object that the frame cuts, see `place_box`; an object of which
                    nothing is left may turn LocPred into NegPred. Queries about dropped objects are left
@@ -85,6 +86,7 @@ def render_record(
     return Sample(
         id=record.id,
         image=record.image,
+        video=record.video,
         width=record.width,
         height=record.height,
         flip=flip,

@@ -16,7 +16,7 @@ import typing
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from locvlm.config import convert
 from locvlm.data.mixture import Source
@@ -82,6 +82,8 @@ class DataConfig:
     max_dropped_fraction: float = 0.001  # of the conversations, before the run stops
     num_workers: int = 2  # processes that prepare steps ahead
     seed: int = 0  # of order, wording and flips
+    video_cache: str | None = None  # stage 3: folder of scripts/cache_video_features.py
+    video_cache_missing: Literal["compute", "refuse"] = "compute"  # features that the folder lacks
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -107,6 +109,18 @@ class CoordsConfig:
     codec: Literal["nfp", "ivb", "diga"] | None = None
     frame: Literal["stretch", "pad", "crop"] | None = None
     location: Literal["bbox", "point"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoConfig:
+    """How the model sees a video (LocVLM section 3.1 and App. D).
+
+    Left out, each is as the starting checkpoint says, if it does. The choice is stored in what the run saves.
+    """
+
+    num_frames: int | None = None  # that every video is shown by; the paper's 100, or 8
+    order: Literal["temporal_spatial", "spatial_temporal"] | None = None  # of a video's tokens
+    pad_frames: int | None = None  # temporal tokens are filled up with zeros to so many; Video-ChatGPT: 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,9 +185,36 @@ class FaultConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ProfileConfig:
+    """Where the time goes: MFU in metrics.jsonl, and, on demand, RUN/profile (locvlm/training/profiling/)."""
+
+    steps: int = 0  # to take apart, and as many again to trace; 0: none
+    after: int = 5  # steps since the start, which compile and allocate
+    peak_tflops: float = 0.0  # of one device, for mfu; 0: a known GPU's, dense bf16; a CPU has none
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.after < 1 or self.peak_tflops < 0:
+            raise ValueError(
+                f"profile needs steps >= 0, after >= 1 and peak_tflops >= 0, got {self.steps}, {self.after} "
+                f"and {self.peak_tflops}"
+            )
+
+    @property
+    def num_steps(self) -> int:
+        """Of a run, until all is written: one warms up the tracer."""
+        return self.after + self.steps + 1 + self.steps if self.steps else 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stage1Config:
     """Adapter pre-training on image-text pairs."""
 
+    KEYS_ELSEWHERE: ClassVar = {
+        "evaluation": "train/stage2.py",
+        "lora": "train/stage2.py and train/stage3.py",
+        "trains": "train/stage3.py",
+        "video": "train/stage3.py",
+    }
     model: ModelConfig
     data: DataConfig
     training: dict[str, Any]  # TrainingArguments
@@ -181,12 +222,17 @@ class Stage1Config:
     packing: PackingConfig = field(default_factory=PackingConfig)
     optimizer: OptimizerConfig = OptimizerConfig()
     faults: FaultConfig = FaultConfig()
+    profile: ProfileConfig = ProfileConfig()
+
+    def __post_init__(self) -> None:
+        _require_no_videos(self.data)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage2Config:
     """Instruction fine-tuning with objectives about locations, mixed with any LLaVA conversations."""
 
+    KEYS_ELSEWHERE: ClassVar = {"trains": "train/stage3.py", "video": "train/stage3.py"}
     model: ModelConfig
     data: DataConfig
     training: dict[str, Any]  # TrainingArguments
@@ -195,13 +241,57 @@ class Stage2Config:
     evaluation: EvaluationConfig = EvaluationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     faults: FaultConfig = FaultConfig()
+    profile: ProfileConfig = ProfileConfig()
     lora: LoraSettings | None = None  # left out, the language model trains whole
 
     def __post_init__(self) -> None:
+        _require_no_videos(self.data)
         if self.model.quantize is not None and self.lora is None:
             raise ValueError(
                 "model.quantize is set, but quantized weights cannot train: set lora.rank, or leave it out"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage3Config:
+    """Videos: instructions about them, objectives over their frames, mixed with any image data."""
+
+    KEYS_ELSEWHERE: ClassVar = {"evaluation": "train/stage2.py"}
+    model: ModelConfig
+    data: DataConfig
+    training: dict[str, Any]  # TrainingArguments
+    trains: Literal["adapter", "adapter_and_llm"] = "adapter"  # LocVLM-Vid-B; Vid-B+
+    video: VideoConfig = VideoConfig()
+    coords: CoordsConfig = CoordsConfig()
+    packing: PackingConfig = field(default_factory=PackingConfig)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    faults: FaultConfig = FaultConfig()
+    profile: ProfileConfig = ProfileConfig()
+    lora: LoraSettings | None = None  # left out, the language model trains whole, if it does
+
+    def __post_init__(self) -> None:
+        if self.lora is not None and self.trains == "adapter":
+            raise ValueError(
+                "lora is set, but trains is adapter: set trains to adapter_and_llm, or leave lora out"
+            )
+        if self.model.quantize is not None and self.trains == "adapter_and_llm" and self.lora is None:
+            raise ValueError(
+                "model.quantize is set, but quantized weights cannot train: set lora.rank, or leave it out"
+            )
+        if self.data.video_cache is None and self.data.video_cache_missing == "refuse":
+            raise ValueError(
+                "data.video_cache_missing is refuse, but data.video_cache names no folder: make one with "
+                "scripts/cache_video_features.py"
+            )
+
+
+def _require_no_videos(data: DataConfig) -> None:
+    """Raise where stages 1 and 2 are given what stage 3 alone reads."""
+    if data.video_cache is not None or any(source.video_root != "." for source in data.sources):
+        raise ValueError(
+            "data.video_cache and the video_root of a source are for stage 3 (train/stage3.py), this stage "
+            "reads images: leave them out"
+        )
 
 
 def training_arguments(training: dict[str, Any]) -> "TrainingArguments":

@@ -2,7 +2,7 @@
 
 RUN/checkpoint-20/
   checkpoint.json          step, stage, ranks, engine, position in the data: who may resume from it
-  <weights>                stage 1: the adapter alone; stage 2: a whole Hugging Face folder, or LoRA's
+  <weights>                the adapter, where it trains alone; else a whole Hugging Face folder, or LoRA's
   optimizer.pt scheduler.pt, or DeepSpeed's global_step20/    states of what trains
   rng_state*.pth  trainer_state.json
 """
@@ -36,7 +36,7 @@ _DESCRIPTION = "checkpoint.json"
 _LAYOUT = 1  # of a checkpoint folder; raise it when an older program could not read a new one
 _NAME = re.compile(r"checkpoint-(\d+)")
 
-Stage = Literal["stage1", "stage2"]
+Stage = Literal["stage1", "stage2", "stage3"]
 GatherState = Callable[
     [], dict[str, torch.Tensor]
 ]  # whole weights on the main process; every rank has to call it
@@ -49,6 +49,7 @@ class Weights(Protocol):
     """How a stage writes and reads weights. `save` is called on every rank."""
 
     stage: Stage
+    lora: LoraSettings | None  # of the matrices that train in the language model's place
 
     def save(self, model: LocVLM, folder: Path, gather: GatherState) -> None:
         """Write into `folder`."""
@@ -58,9 +59,12 @@ class Weights(Protocol):
 
 
 class AdapterWeights:
-    """Stage 1: the adapter, never the frozen language model."""
+    """Where nothing else trains (stage 1, LocVLM-Vid-B): the adapter, never the frozen language model."""
 
-    stage: Stage = "stage1"
+    lora: LoraSettings | None = None
+
+    def __init__(self, stage: Stage = "stage1") -> None:
+        self.stage = stage
 
     def save(self, model: LocVLM, folder: Path, gather: GatherState) -> None:
         """adapter.safetensors and adapter_config.json."""
@@ -72,11 +76,14 @@ class AdapterWeights:
 
 
 class FolderWeights:
-    """Stage 2: a Hugging Face folder with tokenizer and processor, ready to be evaluated and exported."""
+    """Stages 2 and 3: a Hugging Face folder with tokenizer and processor, to be evaluated and exported."""
 
-    stage: Stage = "stage2"
+    lora: LoraSettings | None = None
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, chat_template: str | None, *, stage: Stage = "stage2"
+    ) -> None:
+        self.stage = stage
         self._tokenizer = tokenizer
         self._chat_template = chat_template
 
@@ -99,11 +106,11 @@ class FolderWeights:
 
 
 class LoraWeights:
-    """Stage 2 with LoRA: its layers and the adapter, never the frozen language model."""
+    """Stages 2 and 3 with LoRA: its layers and the adapter, never the frozen language model."""
 
-    stage: Stage = "stage2"
-
-    def __init__(self, settings: LoraSettings, *, base: str) -> None:
+    def __init__(self, settings: LoraSettings, *, base: str, stage: Stage = "stage2") -> None:
+        self.stage = stage
+        self.lora: LoraSettings | None = settings
         self._settings, self._base = settings, base
 
     def save(self, model: LocVLM, folder: Path, gather: GatherState) -> None:

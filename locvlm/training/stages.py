@@ -1,6 +1,6 @@
 """The steps that stages share, in the order in which a stage takes them: start, model, data, trainer, end.
 
-Each is a function from what it needs to what comes out; train/stage1.py and train/stage2.py are the recipes.
+Each is a function from what it needs to what comes out; the programs of train/ are the recipes.
 """
 
 import logging
@@ -10,20 +10,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from locvlm import dist
 from locvlm.config import read_yaml, to_dict
 from locvlm.coords.contract import CoordinateContract, require_same
+from locvlm.data.clips import clip_pixels
+from locvlm.data.collate import Visual
+from locvlm.data.feature_cache import FeatureCache
 from locvlm.data.image import read_pixels
 from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
 from locvlm.data.packing import PackingConfig
 from locvlm.data.prompt import chat_template
 from locvlm.data.quarantine import Quarantine
+from locvlm.geometry import Size
 from locvlm.io import write_json
 from locvlm.log import setup_logging
 from locvlm.model.freeze import FreezeRow
@@ -42,6 +44,7 @@ from locvlm.training.arguments import (
     OptimizerConfig,
     Stage1Config,
     Stage2Config,
+    Stage3Config,
     training_arguments,
 )
 from locvlm.training.evaluation import PeriodicEvaluation
@@ -62,15 +65,17 @@ _MAY_CHANGE = (  # settings that a resumed run may have changed
     "training.log_",
     "data.num_workers",
     "data.max_dropped_fraction",
+    "data.video_cache",
     "evaluation",
     "faults",
+    "profile",
 )
 
 
 # ---- start
 
 
-def start(config: Stage1Config | Stage2Config) -> tuple[TrainingArguments, RunFolder]:
+def start(config: Stage1Config | Stage2Config | Stage3Config) -> tuple[TrainingArguments, RunFolder]:
     """Ranks joined, logging set up, run folder made.
 
     Raises:
@@ -168,7 +173,7 @@ def open_model(
 
 
 def choose_parts(model: LocVLM, lora: LoraSettings | None, *, seed: int) -> tuple[str, ...]:
-    """What stage 2 trains, for `freeze`: adapter and language model, or LoRA layers, which come in here."""
+    """Adapter and language model, for `freeze`; or instead of that LoRA layers, which come in here."""
     if lora is None:
         return ("adapter", "llm")
     apply_lora(model, lora, seed=seed)
@@ -201,11 +206,14 @@ def settle_contract(model: LocVLM, coords: CoordsConfig, *, checkpoint_name: str
     model.config.locvlm = {**saved, "contract": contract.to_dict()}
 
 
-def choose_weights(config: Stage2Config, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Weights:
-    """How stage 2 writes and reads what `choose_parts` lets train."""
+def choose_weights(
+    config: Stage2Config | Stage3Config, tokenizer: PreTrainedTokenizerBase
+) -> checkpoint.Weights:
+    """How a stage writes and reads what `choose_parts` lets train."""
+    stage: checkpoint.Stage = "stage3" if isinstance(config, Stage3Config) else "stage2"
     if config.lora is not None:
-        return checkpoint.LoraWeights(config.lora, base=config.model.checkpoint)
-    return checkpoint.FolderWeights(tokenizer, chat_template(config.data.conversation))
+        return checkpoint.LoraWeights(config.lora, base=config.model.checkpoint, stage=stage)
+    return checkpoint.FolderWeights(tokenizer, chat_template(config.data.conversation), stage=stage)
 
 
 # ---- data
@@ -218,8 +226,12 @@ def open_steps(
     *,
     model: LocVLM,
     tokenizer: PreTrainedTokenizerBase,
+    takes_videos: bool = False,
+    features: FeatureCache | None = None,
 ) -> StepLoader:
     """This rank's micro-batches of the whole run.
+
+    Videos are taken by stage 3 alone; their pooled features are read from `features`, where they are there.
 
     Raises:
         ValueError: for a file that is missing, empty or malformed, rows longer than the model's context, or
@@ -237,13 +249,18 @@ def open_steps(
             f"scripts/init_checkpoint.py"
         )
     datasets, mixture = open_sources(
-        data.sources, seed=data.seed, conversations_per_step=data.conversations_per_step
+        data.sources,
+        seed=data.seed,
+        conversations_per_step=data.conversations_per_step,
+        takes_videos=takes_videos,
     )
     builder = StepBuilder(
         mixture=mixture,
         datasets=datasets,
         render=Renderer(model.contract, data),
-        open_pixels=PixelOpener(model.contract, model.spec),
+        open_pixels=PixelOpener(
+            model.contract, model.spec, features, refuses_missing=data.video_cache_missing == "refuse"
+        ),
         tokenizer=tokenizer,
         conversation=data.conversation,
         vision=model.spec,
@@ -283,19 +300,35 @@ class Renderer:
 
 @dataclass(frozen=True, slots=True)
 class PixelOpener:
-    """Sample -> normalised pixels (3, canvas, canvas), by the steps whose frame its coordinates are in."""
+    """Sample -> what is shown, by the steps whose frame its coordinates are in.
+
+    An image's normalised pixels (3, canvas, canvas); a video's frames, or its pooled features where
+    `features` holds them.
+    """
 
     contract: CoordinateContract
     vision: VisionSpec
+    features: FeatureCache | None = None
+    refuses_missing: bool = False  # features, where some are there
 
-    def __call__(self, sample: Sample) -> NDArray[np.float32]:
+    def __call__(self, sample: Sample) -> Visual:
+        size = (sample.width, sample.height)
+        if sample.video is not None:
+            return self._open_video(sample.video, size)
         return read_pixels(
-            str(sample.image),
-            mode=self.contract.frame,
-            vision=self.vision,
-            size=(sample.width, sample.height),
-            flip=sample.flip,
+            str(sample.image), mode=self.contract.frame, vision=self.vision, size=size, flip=sample.flip
         )
+
+    def _open_video(self, path: str, size: Size) -> Visual:
+        if self.features is not None and (found := self.features.find(path, size=size)) is not None:
+            return found
+        frames = clip_pixels(path, mode=self.contract.frame, vision=self.vision, size=size)
+        if self.features is not None and self.refuses_missing:
+            raise ValueError(
+                f"{self.features.folder} has no features of {path}, as the file is now; make them with "
+                f"scripts/cache_video_features.py, or set data.video_cache_missing to compute"
+            )
+        return frames
 
 
 # ---- trainer and end
@@ -370,8 +403,12 @@ def train(trainer: LocVLMTrainer, run: RunFolder) -> None:
         trainer.preemption.leave(trainer.state.global_step)
 
 
-def finish(trainer: LocVLMTrainer, run: RunFolder, loader: StepLoader) -> Path:
+def finish(
+    trainer: LocVLMTrainer, run: RunFolder, loader: StepLoader, *, weights: checkpoint.Weights | None = None
+) -> Path:
     """Write what was dropped, dropped.json, and the final weights, RUN/final, which appears complete.
+
+    They are written as checkpoints are, or by `weights`.
 
     dropped.json counts since the last start of this run: conversations by rank, and the queries of all ranks
     that were left out because the frame cuts their objects. The ranks part here.
@@ -389,6 +426,8 @@ def finish(trainer: LocVLMTrainer, run: RunFolder, loader: StepLoader) -> Path:
                 "and pad keep all of them",
                 num_cut,
             )
+    if weights is not None:
+        trainer.weights = weights
     trainer.save_complete(FINAL)
     logger.info("wrote %s", run.path / FINAL)
     dist.leave()

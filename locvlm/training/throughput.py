@@ -1,7 +1,7 @@
-"""What a step costs: tokens, pairs, waiting for data, peak memory; written to `metrics.jsonl`."""
+"""What a step costs: tokens, pairs, operations, waiting for data, peak memory; written to `metrics.jsonl`."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,27 +9,39 @@ import torch
 
 from locvlm.constants import NO_SAMPLE
 from locvlm.dist import sum_over_ranks, world_size
+from locvlm.training.plan.flops import Load
+from locvlm.training.plan.loads import useful_load
 
 
 class StepMeter:
     """Counts what passes through a rank, and the time it takes."""
 
     def __init__(self) -> None:
+        self.last_wait_s = 0.0  # for the data of the last step
+        self._flops_of: Callable[[Load], float] | None = None
+        self._peak_flops: float | None = None
         self.restart()
+
+    def count_flops(self, flops_of: Callable[[Load], float], *, peak_flops: float | None) -> None:
+        """Also count operations, from now on, and hold them against a device's peak if that is known."""
+        self._flops_of, self._peak_flops = flops_of, peak_flops
 
     def restart(self) -> None:
         """Forget what was counted."""
-        self._counts = dict.fromkeys(("tokens", "slots", "targets", "pairs", "wait_s"), 0.0)
+        self._counts = dict.fromkeys(("tokens", "slots", "targets", "pairs", "wait_s", "flops"), 0.0)
         self._start = time.perf_counter()
 
     def count(self, batches: Sequence[dict[str, Any]], *, wait_s: float) -> None:
         """Add micro-batches that are still on the CPU, and the time in which they were waited for."""
+        self.last_wait_s = wait_s
         self._counts["wait_s"] += wait_s
         for batch in batches:
             self._counts["tokens"] += int((batch["sample_ids"] != NO_SAMPLE).sum())
             self._counts["slots"] += batch["sample_ids"].numel()
             self._counts["targets"] += int((batch["target_weights"] > 0).sum())
             self._counts["pairs"] += count_branches(batch["sample_ids"], batch["branch_ids"])
+            if self._flops_of is not None:
+                self._counts["flops"] += self._flops_of(useful_load(batch))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -47,6 +59,8 @@ class StepMeter:
         step_s                 seconds a step, the wait included
         supervised_fraction    of the tokens, those that are learned
         row_fill               of the slots of all rows, those that hold tokens
+        tflops_per_s           useful operations of a rank: a shared prefix once; no padding, no recomputation
+        mfu                    that as a share of the device's peak, where one is known
         peak_memory_gb         of this GPU, since the start
         """
         seconds = max(time.perf_counter() - self._start, 1e-9)
@@ -62,6 +76,11 @@ class StepMeter:
             "supervised_fraction": sums["targets"] / max(sums["tokens"], 1),
             "row_fill": sums["tokens"] / max(sums["slots"], 1),
         }
+        if self._flops_of is not None:
+            rate = sums["flops"] / seconds / world_size()
+            report["tflops_per_s"] = rate / 1e12
+            if self._peak_flops is not None:
+                report["mfu"] = rate / self._peak_flops
         if torch.cuda.is_available():
             report["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
         self.restart()

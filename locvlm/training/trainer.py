@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DeepSpeedSchedulerWrapper
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback
@@ -76,9 +75,9 @@ class LocVLMTrainer(Trainer):
             )
         args.max_steps = loader.num_steps
         self.loader = loader
-        self._weights = weights
+        self.weights = weights
         self._metrics = metrics
-        self._core = model  # `self.model`, of which the library does not know the class
+        self.core = model  # `self.model`, of which the library does not know the class
         self._run = self._checkpoint_root = Path(str(args.output_dir))
         self._last_logged = self._next_line = 0
         self.meter = StepMeter()
@@ -100,7 +99,7 @@ class LocVLMTrainer(Trainer):
         if config.matrices == "adamw" or self.optimizer is not None:
             return super().create_optimizer() if model is None else super().create_optimizer(model)
         groups = muon_groups(
-            self._core,
+            self.core,
             learning_rate=args.learning_rate,
             muon_learning_rate=config.muon_learning_rate or args.learning_rate,
             weight_decay=args.weight_decay,
@@ -183,7 +182,7 @@ class LocVLMTrainer(Trainer):
         return model, train_dataloader
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._weights.load(self._core, Path(resume_from_checkpoint))
+        self.weights.load(self.core, Path(resume_from_checkpoint))
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._checkpoint_root)
@@ -222,7 +221,7 @@ class LocVLMTrainer(Trainer):
         step = self.state.global_step
         return checkpoint.Description(
             step=step,
-            stage=self._weights.stage,
+            stage=self.weights.stage,
             num_ranks=self.args.world_size,
             zero_stage=self.zero_stage,
             data=self.loader.state_dict(step),
@@ -234,7 +233,7 @@ class LocVLMTrainer(Trainer):
         Raises:
             ValueError: if it cannot.
         """
-        found = checkpoint.require_resumable(folder, stage=self._weights.stage, zero_stage=self.zero_stage)
+        found = checkpoint.require_resumable(folder, stage=self.weights.stage, zero_stage=self.zero_stage)
         if self.is_deepspeed_enabled and found.num_ranks != self.args.world_size:
             universal.convert(folder)
             universal.read_universal(self.accelerator.state.deepspeed_plugin.deepspeed_config)
@@ -242,6 +241,8 @@ class LocVLMTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_deepspeed_enabled:
+            from accelerate.utils import DeepSpeedSchedulerWrapper  # there only if DeepSpeed is
+
             engine: Any = self.model_wrapped
             engine.save_checkpoint(output_dir, exclude_frozen_parameters=True)
             scheduler: Any = self.lr_scheduler  # DeepSpeed saves its own kind only
@@ -253,7 +254,7 @@ class LocVLMTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the weights into a folder. Every rank has to call this; the main process writes."""
         folder = Path(output_dir) if output_dir else self._run
-        self._weights.save(self._core, folder, lambda: self.accelerator.get_state_dict(self.model_wrapped))
+        self.weights.save(self.core, folder, lambda: self.accelerator.get_state_dict(self.model_wrapped))
 
     @property
     def zero_stage(self) -> int:

@@ -125,7 +125,7 @@ def make_sprite(rng: np.random.Generator, category: str, size: tuple[int, int]) 
     return Sprite(category, color, pattern, flat, border, np.asarray(outline) > 127)
 
 
-def _sample_size(
+def sample_size(
     rng: np.random.Generator, category: str, scene: tuple[int, int], largest: float
 ) -> tuple[int, int]:
     """Width and height in pixels: sides 12-50% of the scene, aspect 0.5 to 2 in pixels and in fractions."""
@@ -150,12 +150,15 @@ def overlap_share(a: tuple[float, float, float, float], b: tuple[float, float, f
 
 
 @dataclass(slots=True)
-class _Placed:
+class Placed:
+    """A sprite with its upper left corner, in scene pixels."""
+
     sprite: Sprite
     corner: tuple[int, int]
 
     @property
     def box(self) -> tuple[int, int, int, int]:
+        """x1, y1, x2, y2 of all its pixels."""
         (x, y), (w, h) = self.corner, self.sprite.size
         return x, y, x + w, y + h
 
@@ -167,22 +170,22 @@ class _Placed:
         return canvas
 
 
-def _free_place(
-    rng: np.random.Generator, sprite: Sprite, placed: list[_Placed], size: tuple[int, int]
-) -> _Placed | None:
+def free_place(
+    rng: np.random.Generator, sprite: Sprite, placed: list[Placed], size: tuple[int, int]
+) -> Placed | None:
     """Somewhere clear of the others, or None after TRIES tries."""
     for _ in range(TRIES):
         x = int(rng.integers(0, size[0] - sprite.size[0] + 1))
         y = int(rng.integers(0, size[1] - sprite.size[1] + 1))
-        new = _Placed(sprite, (x, y))
+        new = Placed(sprite, (x, y))
         if all(overlap_share(new.box, old.box) < 0.03 for old in placed):
             return new
     return None
 
 
 def _covering_place(
-    rng: np.random.Generator, sprite: Sprite, placed: list[_Placed], size: tuple[int, int]
-) -> _Placed | None:
+    rng: np.random.Generator, sprite: Sprite, placed: list[Placed], size: tuple[int, int]
+) -> Placed | None:
     """Somewhere in front of one of the others, hiding 10% to 1 - MIN_VISIBLE of its pixels."""
     for _ in range(TRIES):
         target = placed[int(rng.integers(len(placed)))]
@@ -191,7 +194,7 @@ def _covering_place(
         y = int(rng.integers(y1 - sprite.size[1] + 1, y2))
         if not (0 <= x <= size[0] - sprite.size[0] and 0 <= y <= size[1] - sprite.size[1]):
             continue
-        new = _Placed(sprite, (x, y))
+        new = Placed(sprite, (x, y))
         if any(old is not target and overlap_share(new.box, old.box) >= 0.03 for old in placed):
             continue
         whole = target.full_mask(size)
@@ -201,18 +204,18 @@ def _covering_place(
     return None
 
 
-def _arrange(rng: np.random.Generator, size: tuple[int, int], num_objects: int) -> list[_Placed]:
+def _arrange(rng: np.random.Generator, size: tuple[int, int], num_objects: int) -> list[Placed]:
     """Sprites with their places, back to front; fewer than asked for where they do not fit."""
     categories = [str(c) for c in rng.choice(CLASSES, num_objects, replace=False)]
     if num_objects > 2 and rng.random() < DUPLICATE_FRACTION * 1.5:
         categories[1] = categories[0]
     cover_last = num_objects > 1 and rng.random() < OCCLUDED_FRACTION + 0.02
     largest = {1: 0.5, 2: 0.5, 3: 0.44, 4: 0.38}[num_objects]
-    placed: list[_Placed] = []
+    placed: list[Placed] = []
     for k, category in enumerate(categories):
         for _ in range(4):
-            sprite = make_sprite(rng, category, _sample_size(rng, category, size, largest))
-            place = _covering_place if cover_last and k == num_objects - 1 else _free_place
+            sprite = make_sprite(rng, category, sample_size(rng, category, size, largest))
+            place = _covering_place if cover_last and k == num_objects - 1 else free_place
             new = place(rng, sprite, placed, size)
             if new is not None:
                 placed.append(new)
@@ -220,7 +223,8 @@ def _arrange(rng: np.random.Generator, size: tuple[int, int], num_objects: int) 
     return placed
 
 
-def _backdrop(rng: np.random.Generator, size: tuple[int, int]) -> tuple[str, Image.Image]:
+def make_backdrop(rng: np.random.Generator, size: tuple[int, int]) -> tuple[str, Image.Image]:
+    """The name of a background, and a window of it of `size` (width, height)."""
     name = str(rng.choice(list(BACKGROUNDS)))
     tile = background_tile(name, int(rng.integers(3)))
     scale = rng.uniform(0.75, 1.3)
@@ -233,21 +237,26 @@ def _backdrop(rng: np.random.Generator, size: tuple[int, int]) -> tuple[str, Ima
     return name, image.point([min(255, int(v * g)) for g in gains for v in range(256)])
 
 
-def _paint_scene(image: Image.Image, placed: list[_Placed]) -> None:
-    """Draw the objects with soft shadows into the image, back to front."""
-    for item in placed:
-        sprite, (x, y) = item.sprite, item.corner
-        reach = max(2, min(sprite.size) // 12)
-        shadow = Image.new("L", (sprite.size[0] + 4 * reach, sprite.size[1] + 4 * reach), 0)
-        shadow.paste(
-            sprite.pixels.getchannel("A").point([v * 2 // 5 for v in range(256)]), (2 * reach, 2 * reach)
-        )
-        shadow = shadow.filter(ImageFilter.BoxBlur(reach * 0.8))
-        image.paste((22, 18, 34), (x - reach, y - reach // 2), shadow)
-        image.paste(sprite.pixels, (x, y), sprite.pixels.getchannel("A"))
+def shadow_of(sprite: Sprite) -> tuple[Image.Image, int]:
+    """The soft shadow of a sprite, and how far it reaches over its left side, in pixels."""
+    reach = max(2, min(sprite.size) // 12)
+    shadow = Image.new("L", (sprite.size[0] + 4 * reach, sprite.size[1] + 4 * reach), 0)
+    shadow.paste(
+        sprite.pixels.getchannel("A").point([v * 2 // 5 for v in range(256)]), (2 * reach, 2 * reach)
+    )
+    return shadow.filter(ImageFilter.BoxBlur(reach * 0.8)), reach
 
 
-def _visible(placed: list[_Placed], size: tuple[int, int]) -> tuple[SceneObject, ...]:
+def paint_sprite(
+    image: Image.Image, sprite: Sprite, corner: tuple[int, int], shadow: tuple[Image.Image, int]
+) -> None:
+    """Draw a sprite with its shadow into the image; what lies outside of it is cut off."""
+    (x, y), (dark, reach) = corner, shadow
+    image.paste((22, 18, 34), (x - reach, y - reach // 2), dark)
+    image.paste(sprite.pixels, (x, y), sprite.pixels.getchannel("A"))
+
+
+def _visible(placed: list[Placed], size: tuple[int, int]) -> tuple[SceneObject, ...]:
     covered = np.zeros((size[1], size[0]), dtype=bool)
     seen: list[SceneObject] = []
     for item in reversed(placed):
@@ -293,6 +302,7 @@ def make_scene(seed: int, index: int, *, object_counts: tuple[int, ...] = (2, 3,
         objects = _visible(placed, size)
         if len(placed) == wanted and all(_is_fair(o, size) for o in objects):
             break
-    name, image = _backdrop(rng, size)
-    _paint_scene(image, placed)
+    name, image = make_backdrop(rng, size)
+    for item in placed:  # back to front
+        paint_sprite(image, item.sprite, item.corner, shadow_of(item.sprite))
     return Scene(image, name, objects)

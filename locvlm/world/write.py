@@ -6,10 +6,6 @@ Train and val draw scenes from disjoint random streams. A folder that is complet
 left alone; an interrupted one goes on where it stopped.
 """
 
-import json
-import multiprocessing
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from locvlm.world.captions import scene_captions
+from locvlm.world.parts import Parts, save_json
 from locvlm.world.scenes import Scene, make_scene
 from locvlm.world.shapes import CLASSES
 
@@ -44,17 +40,6 @@ class Split:
     version: int = WORLD_VERSION
 
 
-def _save_atomically(path: Path, data: bytes) -> None:
-    partial_path = path.with_name(path.name + ".partial")
-    partial_path.write_bytes(data)
-    partial_path.replace(path)
-
-
-def _save_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save_atomically(path, json.dumps(value).encode())
-
-
 def annotations_of(scene: Scene) -> list[dict[str, Any]]:
     """COCO annotations without ids: compressed RLE, area and `bbox` (x, y, width, height in scene pixels)."""
     rows = []
@@ -73,17 +58,20 @@ def annotations_of(scene: Scene) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_chunk(start: int, split: Split, out: str) -> int:
-    """Scenes `start` to `start + CHUNK` and their annotations; returns how many scenes were made."""
-    part = Path(out) / "annotations" / ".parts" / f"{split.name}_{start:06d}.json"
-    stop = min(start + CHUNK, split.count)
-    if part.exists() and len(json.loads(part.read_bytes())) == stop - start:
-        return stop - start
+def _parts(split: Split, out: Path) -> Parts:
+    folder = out / "annotations"
+    return Parts(folder=folder, name=split.name, count=split.count, chunk=CHUNK, made_by=asdict(split))
+
+
+def _write_part(start: int, parts: Parts, split: Split, out: Path) -> int:
+    """Scenes from `start` on and their annotations; returns how many scenes were made."""
+    if parts.has(start):
+        return len(parts.items(start))
     rows = []
-    for index in range(start, stop):
+    for index in parts.items(start):
         scene = make_scene(stream_seed(split.seed, split.name), index)
         file_name = f"{index:06d}.jpg"
-        target = Path(out) / "images" / split.name / file_name
+        target = out / "images" / split.name / file_name
         scene.image.save(target, quality=JPEG_QUALITY)
         rows.append(
             {
@@ -95,64 +83,41 @@ def _write_chunk(start: int, split: Split, out: str) -> int:
                 "captions": scene_captions(scene, stream_seed(split.seed, split.name), index),
             }
         )
-    _save_json(part, rows)
-    return stop - start
+    save_json(parts.path(start), rows)
+    return len(rows)
 
 
-def _merge(split: Split, out: Path) -> None:
+def coco_categories() -> list[dict[str, Any]]:
+    """The classes as COCO lists them."""
+    return [{"id": k, "name": name, "supercategory": "thing"} for k, name in enumerate(CLASSES, 1)]
+
+
+def _merge(parts: Parts, split: Split, out: Path) -> None:
     images: list[dict[str, Any]] = []
     instances: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
-    parts = [
-        out / "annotations" / ".parts" / f"{split.name}_{s:06d}.json" for s in range(0, split.count, CHUNK)
-    ]
-    for part in parts:
-        for row in json.loads(part.read_bytes()):
-            images.append({key: row[key] for key in ("id", "file_name", "width", "height")})
-            for found in row["objects"]:
-                instances.append({"id": len(instances) + 1, "image_id": row["id"], **found})
-            for text in row["captions"]:
-                captions.append({"id": len(captions) + 1, "image_id": row["id"], "caption": text})
+    for row in parts.rows():
+        images.append({key: row[key] for key in ("id", "file_name", "width", "height")})
+        for found in row["objects"]:
+            instances.append({"id": len(instances) + 1, "image_id": row["id"], **found})
+        for text in row["captions"]:
+            captions.append({"id": len(captions) + 1, "image_id": row["id"], "caption": text})
     info = {"description": "LocVLM embedded world", **asdict(split)}
-    categories = [{"id": k, "name": name, "supercategory": "thing"} for k, name in enumerate(CLASSES, 1)]
-    _save_json(
+    about = {"info": info, "licenses": [], "images": images}
+    save_json(
         out / "annotations" / f"instances_{split.name}.json",
-        {"info": info, "licenses": [], "images": images, "annotations": instances, "categories": categories},
+        {**about, "annotations": instances, "categories": coco_categories()},
     )
-    _save_json(
-        out / "annotations" / f"captions_{split.name}.json",
-        {"info": info, "licenses": [], "images": images, "annotations": captions},
-    )
-    for part in parts:
-        part.unlink()
+    save_json(out / "annotations" / f"captions_{split.name}.json", {**about, "annotations": captions})
 
 
-def _is_complete(split: Split, out: Path) -> bool:
-    stamp = out / "annotations" / f"{split.name}.stamp.json"
-    return stamp.exists() and json.loads(stamp.read_bytes()) == asdict(split)
-
-
-def _clear_other(split: Split, out: Path) -> None:
-    """Forget parts of a run with other arguments, so that two worlds never mix."""
-    parts = out / "annotations" / ".parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    started = parts / f"{split.name}.started.json"
-    if not started.exists() or json.loads(started.read_bytes()) != asdict(split):
-        (out / "annotations" / f"{split.name}.stamp.json").unlink(missing_ok=True)
-        for stale in [*parts.glob(f"{split.name}_*.json"), *(out / "images" / split.name).glob("*.jpg")]:
-            stale.unlink()
-        _save_json(started, asdict(split))
-
-
-def _chunks_done(split: Split, out: Path, workers: int) -> Iterator[int]:
-    job = partial(_write_chunk, split=split, out=str(out))
-    starts = range(0, split.count, CHUNK)
-    if workers <= 1:
-        yield from map(job, starts)
-        return
-    # spawn: a forked worker would inherit locks of torch's threads where a caller has imported it
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(job, starts)
+def require_split(split: Split, what: str) -> None:
+    """Raise ValueError if the split is unknown or empty."""
+    if split.name not in SPLIT_STREAMS or split.count < 1:
+        raise ValueError(
+            f"cannot make {split.count} {what} of split {split.name!r}; expected 1 or more of one of "
+            f"{', '.join(SPLIT_STREAMS)}"
+        )
 
 
 def write_split(split: Split, out: Path, *, workers: int | None = None) -> bool:
@@ -161,18 +126,14 @@ def write_split(split: Split, out: Path, *, workers: int | None = None) -> bool:
     Raises:
         ValueError: if the split is unknown or empty.
     """
-    if split.name not in SPLIT_STREAMS or split.count < 1:
-        raise ValueError(
-            f"cannot make {split.count} scenes of split {split.name!r}; expected 1 or more of one of "
-            f"{', '.join(SPLIT_STREAMS)}"
-        )
-    if _is_complete(split, out):
+    require_split(split, "scenes")
+    parts = _parts(split, out)
+    if parts.is_complete():
         return False
-    (out / "images" / split.name).mkdir(parents=True, exist_ok=True)
-    _clear_other(split, out)
-    with tqdm(total=split.count, desc=f"{split.name} scenes", unit="scene") as bar:
-        for made in _chunks_done(split, out, workers or os.cpu_count() or 1):
-            bar.update(made)
-    _merge(split, out)
-    _save_json(out / "annotations" / f"{split.name}.stamp.json", asdict(split))
+    folder = out / "images" / split.name
+    folder.mkdir(parents=True, exist_ok=True)
+    parts.clear_other(folder.glob("*.jpg"))
+    parts.make(partial(_write_part, parts=parts, split=split, out=out), workers=workers, what="scene")
+    _merge(parts, split, out)
+    parts.finish()
     return True

@@ -126,3 +126,58 @@ def test_captions_of_real_coco_files(shared_data):
     images = list(read_image_text(path, Ledger()))
     assert images
     assert all(len(image.captions) >= 5 and image.width > 0 for image in images)
+
+
+@pytest.mark.parametrize("placeholder", ["<video>\n{}", "{}\n<video>", "<image>\n{}"])
+@pytest.mark.parametrize("video", ["v_a.mp4", "v_a.pkl", ["v_a.mp4"]])
+def test_a_video_is_taken_out_as_an_image_is(placeholder, video):
+    asked = entry(
+        placeholder.format("What is it?"), "A dog.", "And <video>?", "A tag.", image=None, video=video
+    )
+    sample = sample_from_llava(asked, where="here")
+    assert (sample.image, sample.video) == (None, video if isinstance(video, str) else video[0])
+    assert sample.branches == (
+        (Turn(question="What is it?", answer="A dog."), Turn(question="And <video>?", answer="A tag.")),
+    )
+
+
+def test_a_row_of_video_instruct_is_one_question_about_its_video(tmp_path):
+    path = tmp_path / "VideoInstruct100K.json"
+    path.write_text(json.dumps([{"q": "What is it?", "a": "A dog.", "video_id": "v_k_ZXmr8pmrs"}]))
+    (sample,) = read_llava(path)
+    turn = Turn(question="What is it?", answer="A dog.")
+    assert sample == Sample(id="v_k_ZXmr8pmrs", image=None, video="v_k_ZXmr8pmrs", branches=((turn,),))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"q": "What?", "video_id": "v_a"}, 'expected "q", "a" and "video_id" as text'),
+        ({"q": "What?", "a": "", "video_id": "v_a"}, 'expected "q", "a" and "video_id" as text'),
+        (
+            entry("no placeholder", "a", image=None, video="v.mp4"),
+            "has a video, so its first human turn must hold <video>",
+        ),
+        (entry("<video><image>", "a", image=None, video="v.mp4"), "2 images in one conversation"),
+        (
+            entry("<video>", "a", image=None, video=["1", "2"]),
+            "2 videos in one conversation are not supported",
+        ),
+        (entry("<video>", "a", video="v.mp4"), "image 'a/b.jpg' and video 'v.mp4' in one conversation"),
+    ],
+)
+def test_a_video_that_cannot_be_read_of_is_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        sample_from_llava(bad, where="chat.json: entry 3")
+
+
+def test_the_word_for_a_video_is_text_where_there_is_none():
+    sample = sample_from_llava(entry("Close the <video> tag.", "</video>", image=None), where="here")
+    assert sample.branches[0][0].question == "Close the <video> tag."
+
+
+def test_writing_is_the_inverse_of_reading_for_videos_too():
+    sample = Sample(id="x", image=None, video="v.mp4", branches=((Turn(question="What?", answer="A dog."),),))
+    (written,) = sample_to_llava(sample, layout="multi_turn")
+    assert written["conversations"][0]["value"] == "<video>\nWhat?"
+    assert sample_from_llava(written, where="here") == sample

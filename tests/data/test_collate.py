@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from locvlm.constants import NO_SAMPLE
+from locvlm.data.clips import Frames
 from locvlm.data.collate import collate
 from locvlm.data.packing import as_trees, filler_tree
 from locvlm.data.tokenize import Branch, TokenizedSample
 from locvlm.model.locvlm import LocVLM
+from locvlm.spec import VisionSpec
 
 PAD = 0
 
@@ -110,3 +112,25 @@ def test_keys_are_keywords_of_the_model(rows):
         if parameter.kind is not parameter.VAR_KEYWORD
     }
     assert batch.keys() <= keywords
+
+
+def test_images_videos_and_kept_features_are_told_in_order_of_appearance(rows):
+    vision = VisionSpec(canvas=4, patch=2, num_frames=2, image_mean=(0.0,) * 3, image_std=(1.0,) * 3)
+    levels = np.stack([np.full((3, 4, 4), 51, dtype=np.uint8), np.full((3, 4, 4), 102, dtype=np.uint8)])
+    kept = torch.arange(12.0).reshape(6, 2)
+    rows = [[*rows[0], tree("c", [1, 9], [[7]], sample_index=3)], rows[1]]
+    shown = {0: Frames(levels, vision), 3: kept, 2: image(2)}
+    batch = collate(rows, pixels=shown, pad_token_id=PAD, num_targets=9.0)
+    assert batch["frames_per_visual"].tolist() == [2, -1, 0]
+    assert batch["pixel_values"][:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.4, 2.0])
+    assert torch.equal(batch["pooled_features"], kept[None])
+    assert set(batch) <= set(inspect.signature(LocVLM.forward).parameters)
+
+
+def test_where_all_features_are_kept_there_are_no_pixels(rows):
+    kept = {0: torch.zeros(6, 2, dtype=torch.bfloat16), 2: torch.ones(6, 2, dtype=torch.bfloat16)}
+    batch = collate(rows, pixels=kept, pad_token_id=PAD, num_targets=8.0)
+    assert "pixel_values" not in batch
+    assert batch["frames_per_visual"].tolist() == [-1, -1]
+    assert batch["pooled_features"].dtype == torch.bfloat16
+    assert batch["pooled_features"][:, 0, 0].tolist() == [0, 1]

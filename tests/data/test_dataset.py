@@ -152,6 +152,34 @@ def test_what_is_about_a_video_is_not_taken_for_text(tmp_path, kind, row):
         data[0]
 
 
+def test_a_row_of_video_instruct_is_not_taken_for_text_either(tmp_path):
+    path = tmp_path / "instruct.json"
+    path.write_text(json.dumps([{"q": "What?", "a": "A cat.", "video_id": "v_1"}]))
+    with pytest.raises(ValueError, match=r"'v_1'; video records are for stage 3"):
+        FileDataset(path, kind="llava")[0]
+
+
+def test_videos_are_taken_where_there_is_a_root_for_them(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "v_1.mkv").touch()
+    rows = {
+        "records": {
+            "id": "v",
+            "image": None,
+            "video": "v_1.mkv",
+            "queries": [{"objective": "negpred", "phrase": "cat"}],
+        },
+        "llava": {"q": "What?", "a": "A cat.", "video_id": "v_1"},
+    }
+    for kind, row in rows.items():
+        path = tmp_path / f"{kind}.jsonl"
+        path.write_text(json.dumps(row) + "\n")
+        item = FileDataset(path, kind=kind, video_root=tmp_path / "videos")[0]
+        assert (item.image, item.video) == (None, str(tmp_path / "videos" / "v_1.mkv"))
+    with pytest.raises(ValueError, match="video_root: no folder"):
+        FileDataset(path, kind="llava", video_root=tmp_path / "nowhere")
+
+
 def test_an_image_outside_of_its_root_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     write_records(path, [record(0), record(1, image="../../etc/passwd")])

@@ -203,3 +203,25 @@ def test_a_tokenizer_that_puts_a_space_after_special_tokens_is_refused(small_tok
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"expected '<s>' first and \['<image>', 'b', '</s>'\] last"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("conversation", FORMATS)
+def test_a_video_is_an_image_with_more_tokens(tokenizer, conversation):
+    image = make_sample((DOG,))
+    video = Sample(id="two", image=None, video="dog.mp4", branches=((DOG,),))
+    as_image, as_video = tokenize_samples(
+        [image, video], tokenizer, conversation, NUM_IMAGE_TOKENS, num_video_tokens=12
+    )
+    image_id = text_spec(tokenizer, max_position=1).image_token_id
+    assert as_video.prefix_ids == as_image.prefix_ids + [image_id] * (12 - NUM_IMAGE_TOKENS)
+    assert as_video.branches == as_image.branches
+    assert (as_image.num_visual_tokens, as_video.num_visual_tokens) == (NUM_IMAGE_TOKENS, 12)
+
+
+def test_a_video_for_a_model_of_images_is_refused(small_tokenizer):
+    video = Sample(id="two", image=None, video="dog.mp4", branches=((DOG,),))
+    with pytest.raises(ValueError, match=r"sample 'two' is about the video 'dog\.mp4'.*knows images alone"):
+        tokenize_sample(video, small_tokenizer, "vicuna_v1", NUM_IMAGE_TOKENS)
+    both = Sample(id="two", image="dog.jpg", video="dog.mp4", branches=((DOG,),))
+    with pytest.raises(ValueError, match=r"also about the image 'dog\.jpg'"):
+        tokenize_samples([both], small_tokenizer, "vicuna_v1", NUM_IMAGE_TOKENS, num_video_tokens=12)

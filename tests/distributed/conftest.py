@@ -15,6 +15,7 @@ _SPEC.loader.exec_module(_MODULE)
 
 tiny_world, run_stage = _MODULE.tiny_world, _MODULE.run_stage
 rows_of, weights_of = _MODULE.rows_of, _MODULE.weights_of
+video_world, stage3_of = _MODULE.video_world, _MODULE.stage3_of
 
 
 @pytest.fixture(scope="session")

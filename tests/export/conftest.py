@@ -7,6 +7,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaFo
 from locvlm.data.prompt import FORMATS, chat_template, render_question
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.model.compose import CoordinateChoice, compose, save_checkpoint
+from locvlm.model.locvlm import LocVLM
 from locvlm.world.pretraining.tokenizer import train_tokenizer
 
 VOCABULARY = 400
@@ -75,6 +76,28 @@ def build_checkpoint(parts, tmp_path_factory):
             )
             made[key] = tmp_path_factory.mktemp("checkpoint") / "init"
             save_checkpoint(model, tokenizer, made[key], chat_template=chat_template(conversation))
+        return made[key]
+
+    return build
+
+
+NUM_FRAMES = 5
+
+
+@pytest.fixture(scope="session")
+def build_video_checkpoint(build_checkpoint, tmp_path_factory):
+    """build_video_checkpoint(pad_frames=, frame=) -> folder of a model that sees videos by 5 frames."""
+    made = {}
+
+    def build(pad_frames=None, frame="stretch"):
+        key = (pad_frames, frame)
+        if key not in made:
+            checkpoint = build_checkpoint(frame=frame, adapter="mlp")
+            model, tokenizer = LocVLM.from_pretrained(checkpoint), load_tokenizer(checkpoint)
+            video = {"num_frames": NUM_FRAMES, "order": "temporal_spatial", "pad_frames": pad_frames}
+            model.config.locvlm = {**model.config.locvlm, "video": video}
+            made[key] = tmp_path_factory.mktemp("video") / "stage3"
+            save_checkpoint(model, tokenizer, made[key], chat_template=chat_template("vicuna_v1"))
         return made[key]
 
     return build

@@ -301,6 +301,17 @@ def test_a_model_of_images_refuses_videos(build_model):
         )
 
 
+def test_other_feature_choices_are_refused_for_videos(build_video_model):
+    model, ids = build_video_model(), torch.tensor([[1, *[IMAGE] * 9, 5]])
+    video = {"pixel_values": pictures(5), "frames_per_visual": torch.tensor([5])}
+    for layer in (-1, [-2, -1]):
+        with pytest.raises(ValueError, match="the config's one layer, without CLS"):
+            model(input_ids=ids, **video, vision_feature_layer=layer)
+    with pytest.raises(ValueError, match="the config's one layer, without CLS"):
+        model(input_ids=ids, **video, vision_feature_select_strategy="full")
+    assert model(input_ids=ids, **video).logits.isfinite().all()
+
+
 # ---- answers
 
 

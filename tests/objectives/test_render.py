@@ -157,6 +157,15 @@ def test_text_only_records_are_not_flipped():
     assert (sample.image, sample.flip) == (None, False)
 
 
+def test_boxes_of_a_video_are_written_as_those_of_an_image_of_its_upright_size_and_it_is_not_flipped():
+    query = Query(objective="locpred", phrase="dog", category="dog", box_px=BOX)
+    record = Record(id="r", image=None, video="v.mp4", width=512, height=512, queries=(query,))
+    sample = render_record(record, CONTRACT, seed=0, epoch=0, flip=True)
+    assert (sample.image, sample.video, sample.flip) == (None, "v.mp4", False)
+    assert (sample.width, sample.height) == (512, 512)
+    assert sample.branches == render_record(make_record(query), CONTRACT, seed=0, epoch=0).branches
+
+
 # 1024 x 512: the centre crop shows x from 256 to 768
 CROP = CoordinateContract(frame="crop", canvas=224, patch=14)
 OUTSIDE, HALF, LITTLE = Box(0, 0, 200, 512), Box(206, 0, 306, 512), Box(166, 0, 266, 512)

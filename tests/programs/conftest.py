@@ -25,6 +25,8 @@ _SEGMENTING = _load("building/segmenting", "segmenting")
 finder, write_panoptic, scene = _SEGMENTING.finder, _SEGMENTING.write_panoptic, _SEGMENTING.scene
 tiny_world, run_stage = _MODULE.tiny_world, _MODULE.run_stage
 rows_of, weights_of = _MODULE.rows_of, _MODULE.weights_of
+video_world, stage3_of = _MODULE.video_world, _MODULE.stage3_of
+foreign = _load("answering", "answering").foreign
 
 CLASSES = ["dog", "cat", "bus", "cow", "elk", "emu", "fox", "owl"]
 

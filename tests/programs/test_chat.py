@@ -2,7 +2,9 @@
 
 import json
 import runpy
+import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -81,6 +83,58 @@ def test_a_missing_image_is_named(program, tiny_world, tmp_path):
         program(
             "scripts/chat.py", "--model", tiny_world.init, "--image", tmp_path / "none.jpg", "--ask", "hello"
         )
+
+
+@pytest.fixture
+def stage3(tiny_world, tmp_path):
+    """The checkpoint made for videos of four frames."""
+    folder = shutil.copytree(tiny_world.init, tmp_path / "stage3")
+    config = json.loads((folder / "config.json").read_text())
+    config["locvlm"]["video"] = {"num_frames": 4, "order": "temporal_spatial", "pad_frames": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path, write_clip):
+    """A video of 96 x 64 pixels whose middle frame is gray 100, the others black."""
+    grays = [0, 0, 0, 100, 0, 0, 0]
+    pictures = [np.full((64, 96, 3), gray, dtype=np.uint8) for gray in grays]
+    return write_clip(tmp_path / "clip.mp4", pictures)
+
+
+def test_a_videos_box_is_drawn_on_its_middle_frame(program, stage3, clip, tmp_path, capsys, monkeypatch):
+    shown = []
+
+    def answer(self, asked, decoding):
+        shown.extend(asked)
+        return [["It is located at (14, 14, 28, 28)"]]
+
+    monkeypatch.setattr("locvlm.answering.locvlm.LocVLMAnswerer.answer", answer)
+    out = tmp_path / "out.png"
+    asked = ("--ask", "where is the mug", "--draw", out)
+    program("scripts/chat.py", "--model", stage3, "--video", clip, *asked)
+    assert [(item.image, len(item.frames)) for item in shown] == [(None, 4)]
+    assert "box (24, 16, 48, 32) px" in capsys.readouterr().out  # of 96 x 64; the canvas is 56 pixels wide
+    picture = Image.open(out)
+    assert picture.size == (96, 64)
+    assert picture.getpixel((80, 50)) == pytest.approx((100, 100, 100), abs=4)
+    assert picture.getpixel((25, 24)) != pytest.approx((100, 100, 100), abs=20)
+
+
+def test_an_untrained_checkpoint_says_something_about_a_video(program, stage3, clip, capsys):
+    asked = ("--ask", "hello", "--max-new-tokens", 3)
+    program("scripts/chat.py", "--model", stage3, "--video", clip, *asked)
+    assert capsys.readouterr().out.endswith("\n")
+
+
+def test_a_checkpoint_of_images_takes_no_video_and_a_missing_one_is_named(program, tiny_world, stage3, clip):
+    with pytest.raises(ValueError, match="made for images alone"):
+        program("scripts/chat.py", "--model", tiny_world.init, "--video", clip, "--ask", "hello")
+    with pytest.raises(ValueError, match="no such video"):
+        program("scripts/chat.py", "--model", stage3, "--video", clip.with_name("x.mp4"), "--ask", "hello")
+    with pytest.raises(SystemExit):
+        program("scripts/chat.py", "--model", stage3, "--video", clip, "--image", clip, "--ask", "hello")
 
 
 def test_frames_of_a_coco_file_are_drawn(program, tiny_world, tmp_path, capsys):

@@ -1,5 +1,8 @@
 """scripts/init_checkpoint.py, then scripts/export_hf.py, as a user runs them."""
 
+import json
+import runpy
+import shutil
 import subprocess
 import sys
 
@@ -59,3 +62,25 @@ def test_a_checkpoint_is_exported_and_the_ids_are_those_of_llava_1_5(checkpoint,
     assert again.returncode != 0
     assert "exists already" in again.stderr
     assert not again.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "ends", "architecture"),
+    [
+        ((), ", for videos and images", "LocVLMVideo"),
+        (("--class", "stock"), "", "LlavaForConditionalGeneration"),
+    ],
+)
+def test_a_checkpoint_of_stage_3_is_exported_for_videos_or_as_stock_llava(
+    tiny_world, repo_root, tmp_path, monkeypatch, capsys, words, ends, architecture
+):
+    folder = shutil.copytree(tiny_world.init, tmp_path / "stage3")
+    config = json.loads((folder / "config.json").read_text())
+    config["locvlm"]["video"] = {"num_frames": 4, "order": "temporal_spatial", "pad_frames": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    out = tmp_path / "tiny-vid"
+    command = ["export_hf.py", "--checkpoint", str(folder), "--out", str(out), *words]
+    monkeypatch.setattr("sys.argv", command)
+    runpy.run_path(str(repo_root / "scripts" / "export_hf.py"), run_name="__main__")
+    assert capsys.readouterr().out.strip() == f"exported to {out}{ends}"
+    assert json.loads((out / "config.json").read_text())["architectures"] == [architecture]

@@ -61,3 +61,27 @@ def test_a_run_whose_files_are_there_is_counted_and_measured(plan, tiny_world, t
 def test_what_cannot_be_planned_is_an_error_that_says_what_to_do(plan, arguments, message):
     with pytest.raises(ValueError, match=message):
         plan("--config", "train/configs/locvlm_b_stage2.yaml", *arguments)
+
+
+def test_a_run_on_videos_is_planned_with_its_frames_or_without(plan, tmp_path, capsys):
+    machine = ("--gpus", "8", "--gpu", "a100-80g", *DESCRIBED, "--json", tmp_path / "plan.json")
+    plan("--config", "train/configs/locvlm_vid_b.yaml", *machine)
+    kept, text = read_json(tmp_path / "plan.json"), capsys.readouterr().out
+    assert "stage3 on 1 x 8 GPUs" in text
+    assert "32 videos (features kept)" in text
+    assert "pooled features: 0.73 MB for each video" in text  # 356 tokens x 1024 x 2 bytes
+    plan("--config", "train/configs/locvlm_vid_b.yaml", *machine, "--data.video_cache", "null")
+    live, text = read_json(tmp_path / "plan.json"), capsys.readouterr().out
+    assert "32 videos (3,200 frames)" in text
+    assert kept["run"]["data"]["conversations"] == live["run"]["data"]["conversations"]
+    assert live["cost"]["hours"] > 1.9 * kept["cost"]["hours"]
+    assert kept["cost"]["checkpoint_bytes"] < 1e9 < 1.4e10 < kept["cost"]["final_bytes"]
+
+
+def test_a_run_on_videos_whose_files_are_there_is_measured(plan, stage3_of, tmp_path):
+    machine = ("--gpus", "1", "--gpu", "l40s", "--json", str(tmp_path / "plan.json"))
+    plan(*stage3_of(tmp_path / "run", *machine))
+    lengths = read_json(tmp_path / "plan.json")["run"]["data"]["lengths"]
+    assert lengths["source"] == "measured on 18 conversations"
+    assert lengths["video_fraction"] == pytest.approx(12 / 18)
+    assert lengths["image_fraction"] == pytest.approx(6 / 18)

@@ -43,6 +43,17 @@ def test_lora_is_tried_as_it_would_train(preflight, tiny_world, tmp_path):
     assert values["trial"]["repeated_loss"] == values["trial"]["losses"][-1]
 
 
+@pytest.mark.parametrize("trains", ["adapter", "adapter_and_llm"])
+def test_stage_3_is_tried_with_its_videos(preflight, stage3_of, tmp_path, capsys, trains):
+    out = tmp_path / "preflight.json"
+    arguments = stage3_of(tmp_path / "run", "--trains", trains)
+    assert preflight(*arguments, "--steps", "3", "--json", out) == 0
+    values = read_json(out)
+    assert values["trial"]["repeated_loss"] == values["trial"]["losses"][-1]
+    assert "<image> x 20" in capsys.readouterr().out  # four frames and 16 patches
+    assert sum(facts["videos"] for facts in values["survey"]["steps"]) > 0
+
+
 def test_what_would_stop_the_run_is_a_failure(preflight, tiny_world, tmp_path, capsys):
     rows = [row for _, row in read_jsonl(tiny_world.records)]
     rows[3]["image"] = "nowhere.png"

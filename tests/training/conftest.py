@@ -1,10 +1,12 @@
 """A tiny world on disk: tokenizer, composed checkpoint, twelve pictures, records about them, captions."""
 
+import json
 import random
 import runpy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -15,7 +17,7 @@ from locvlm.config import load_config
 from locvlm.data.prompt import chat_template
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.geometry import Box
-from locvlm.io import read_jsonl, record_to_json, write_jsonl
+from locvlm.io import read_jsonl, read_records, record_to_json, write_jsonl, write_records
 from locvlm.model.compose import compose, save_checkpoint
 from locvlm.model.freeze import freeze
 from locvlm.records import Query, Record
@@ -26,6 +28,7 @@ from locvlm.world.pretraining.tokenizer import train_tokenizer
 NAMES = ("red square", "blue disc", "green bar", "white cross")
 COLOURS = {"red square": "red", "blue disc": "blue", "green bar": "green", "white cross": "white"}
 NUM_IMAGES = 12
+NUM_CLIPS, NUM_FRAMES = 6, 4
 SENTENCES = [
     "A chat between a curious human and an artificial intelligence assistant.",
     "The assistant gives helpful, detailed, and polite answers to the human's questions. USER: ASSISTANT:",
@@ -116,6 +119,64 @@ def _caption(record: Record) -> Record:
     captions = (f"There is a {', a '.join(names)}.", f"A {names[0]} in the image.")
     queries = tuple(Query(objective="caption", answer=caption) for caption in captions)
     return Record(id=record.id, image=record.image, width=record.width, height=record.height, queries=queries)
+
+
+@pytest.fixture(scope="session")
+def video_world(tiny_world, tmp_path_factory, write_clip):
+    """Clips that show a picture of the tiny world growing lighter, records and questions about them."""
+    root = tmp_path_factory.mktemp("video_world")
+    (root / "videos").mkdir()
+    records, rows = [], []
+    for k, record in enumerate(list(read_records(tiny_world.records))[:NUM_CLIPS]):
+        with Image.open(tiny_world.images / record.image) as image:
+            picture = np.asarray(image.convert("RGB").resize((image.width // 2 * 2, image.height // 2 * 2)))
+        frames = [np.clip(picture.astype(int) + 4 * t, 0, 255).astype(np.uint8) for t in range(8 + k)]
+        write_clip(root / "videos" / f"v_{k}.mp4", frames)
+        height, width = picture.shape[:2]
+        queries = tuple(
+            replace(
+                q,
+                box_px=q.box_px
+                and q.box_px._replace(x2=min(q.box_px.x2, width), y2=min(q.box_px.y2, height)),
+            )
+            for q in record.queries
+        )
+        about = {"image": None, "video": f"v_{k}.mp4", "width": width, "height": height}
+        records.append(replace(record, id=f"v{k}", queries=queries, **about))
+        rows.append({"q": "What is in the video?", "a": "There is a red square.", "video_id": f"v_{k}"})
+    write_records(root / "videos.jsonl", records)
+    (root / "instruct.json").write_text(json.dumps(rows))
+    return root
+
+
+@pytest.fixture(scope="session")
+def stage3_of(tiny_world, video_world):
+    """stage3_of(run, ...): command line of train/stage3.py, of videos, questions about them, and images."""
+
+    def command(run, *overrides):
+        videos = str(video_world / "videos")
+        sources = [
+            {"name": "localize", "path": str(video_world / "videos.jsonl"), "video_root": videos},
+            {
+                "name": "instruct",
+                "path": str(video_world / "instruct.json"),
+                "kind": "llava",
+                "video_root": videos,
+            },
+            {
+                "name": "images",
+                "path": str(tiny_world.records),
+                "image_root": str(tiny_world.images),
+                "weight": 0.5,
+            },
+        ]
+        return [
+            *("--config", "train/configs/tiny.yaml", "--model.checkpoint", str(tiny_world.init)),
+            *("--data.sources", json.dumps(sources), "--training.output_dir", str(run)),
+            *("--video.num_frames", str(NUM_FRAMES), *overrides),
+        ]
+
+    return command
 
 
 @pytest.fixture

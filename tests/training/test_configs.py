@@ -3,9 +3,9 @@ import shlex
 
 import pytest
 
-from locvlm.config import load_config
+from locvlm.config import load_config, to_dict
 from locvlm.io import read_json
-from locvlm.training.arguments import Stage1Config, Stage2Config, check_training
+from locvlm.training.arguments import Stage1Config, Stage2Config, Stage3Config, check_training
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from locvlm.training.arguments import Stage1Config, Stage2Config, check_training
         ("tiny", Stage2Config),
         ("demo_stage1", Stage1Config),
         ("demo_stage2", Stage2Config),
+        ("demo_stage3", Stage3Config),
         ("llava15_baseline_stage1", Stage1Config),
         ("llava15_baseline_stage2", Stage2Config),
         ("locvlm_b_refcoco", Stage2Config),
@@ -22,6 +23,8 @@ from locvlm.training.arguments import Stage1Config, Stage2Config, check_training
         ("locvlm_l_stage1", Stage1Config),
         ("locvlm_l_stage2", Stage2Config),
         ("locvlm_l_stage2_vqa", Stage2Config),
+        ("locvlm_vid_b", Stage3Config),
+        ("locvlm_vid_b_plus", Stage3Config),
         ("try_coco", Stage2Config),
     ],
 )
@@ -66,6 +69,23 @@ def test_configs_have_the_papers_values(repo_root, name, cls, batch, learning_ra
     assert (cfg.model.adapter is not None) == is_stage2
 
 
+@pytest.mark.parametrize(
+    ("name", "frames", "trains"),
+    [("locvlm_vid_b", 100, "adapter"), ("locvlm_vid_b_plus", 8, "adapter_and_llm")],
+)
+def test_video_configs_have_the_papers_values(repo_root, name, frames, trains):
+    cfg = load_config(Stage3Config, ["--config", str(repo_root / "train" / "configs" / f"{name}.yaml")])
+    training = check_training(cfg.training)
+    assert (cfg.data.conversations_per_step, cfg.video.num_frames, cfg.trains) == (32, frames, trains)
+    assert (training["learning_rate"], training["warmup_steps"]) == (2e-5, 0.03)
+    assert (training["num_train_epochs"], training["weight_decay"], training["bf16"]) == (3, 0.0, True)
+    stage2 = load_config(
+        Stage2Config, ["--config", str(repo_root / "train" / "configs" / "locvlm_b_stage2.yaml")]
+    )
+    assert cfg.model.checkpoint == f"{stage2.training['output_dir']}/final"
+    assert "video_instruct_100k" in {source.name for source in cfg.data.sources}
+
+
 def test_stage_2_starts_where_stage_1_of_its_model_ends(repo_root):
     for name in ("locvlm_b", "locvlm_l", "llava15_baseline"):
         paths = [repo_root / "train" / "configs" / f"{name}_stage{stage}.yaml" for stage in (1, 2)]
@@ -80,7 +100,7 @@ def ablations(document):
     """(configuration, overrides) of every row of a document's tables that has overrides."""
     base = None
     for line in document.read_text().splitlines():
-        if found := re.match(r"deepspeed train/stage2.py --config (\S+)$", line):
+        if found := re.match(r"deepspeed train/stage[23].py --config (\S+)$", line):
             base = found[1]
         if line.startswith("|") and (overrides := re.search(r"`(--[^`]+)`", line)):
             named = re.search(r"`(train/configs/\w+\.yaml)`", line)
@@ -89,20 +109,18 @@ def ablations(document):
 
 def test_every_override_in_the_ablations_is_accepted(repo_root):
     rows = list(ablations(repo_root / "docs" / "ablations.md"))
-    assert len(rows) == 13  # Tab. 2: 3, Tab. 11: 7, other readings: 3
+    assert len(rows) == 19  # Tab. 2: 3, Tab. 11: 7, other readings: 3, Tab. 12: 4, of videos otherwise: 2
     folders = []
     for config, overrides in rows:
-        cls = Stage1Config if "stage1" in config else Stage2Config
+        cls = Stage1Config if "stage1" in config else Stage3Config if "vid_b" in config else Stage2Config
         plain = load_config(cls, ["--config", str(repo_root / config)])
         cfg = load_config(cls, ["--config", str(repo_root / config), *overrides])
         folders.append(check_training(cfg.training)["output_dir"])
         is_default = {folders[-1]} <= {"runs/ablations/ivb", "runs/ablations/bbox"}
-        changed = (cfg.data, cfg.coords, {**cfg.training, "output_dir": ""}) != (
-            plain.data,
-            plain.coords,
-            {**plain.training, "output_dir": ""},
+        changed, before = (
+            {**to_dict(one), "training": {**one.training, "output_dir": ""}} for one in (cfg, plain)
         )
-        assert changed != is_default, overrides
+        assert (changed != before) != is_default, overrides
     assert len(folders) == len(set(folders))  # a folder holds one configuration
 
 
@@ -118,6 +136,28 @@ def test_the_rows_of_table_11_ask_what_they_say(repo_root):
     assert asked["locpred_negpred"]["localize_instruct_200k"] == ("locpred", "negpred")
     assert asked["all"]["localize_instruct_200k"] == ("locpred", "negpred", "revloc")
     assert all("llava_instruct_158k" in sources for sources in asked.values())
+
+
+def test_the_rows_of_table_12_ask_what_they_say(repo_root):
+    asked = {}
+    for config, overrides in ablations(repo_root / "docs" / "ablations.md"):
+        if (
+            "vid_b_plus" in config
+            and ("--video.order" not in overrides)
+            and "--video.pad_frames" not in overrides
+        ):
+            cfg = load_config(Stage3Config, ["--config", str(repo_root / config), *overrides])
+            sources = {source.name: source.objectives for source in cfg.data.sources}
+            assert "video_instruct_100k" in sources
+            name = cfg.training["output_dir"].rpartition("/video_")[2]
+            asked[name] = sources.get("localize_activitynet")
+    everything = ("locpred", "negpred", "revloc")
+    assert asked == {
+        "none": None,
+        "locpred": ("locpred",),
+        "locpred_negpred": ("locpred", "negpred"),
+        "all": everything,
+    }
 
 
 def stage2_commands(document):

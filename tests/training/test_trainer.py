@@ -128,7 +128,7 @@ def test_muon_and_deepspeed_are_not_taken_together(build, monkeypatch):
             trainer.model,
             trainer.args,
             loader=trainer.loader,
-            weights=trainer._weights,
+            weights=trainer.weights,
             metrics=print,
             optimizer=OptimizerConfig(matrices="muon"),
         )

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from locvlm.io import read_records
 from locvlm.world import backbones
 
 
@@ -32,6 +33,34 @@ def test_make_world_writes_scenes_and_backbones(repo_root, tmp_path):
     for part in ("tokenizer/tokenizer.model", "clip/open_clip_model.safetensors", "llm/config.json"):
         assert (tmp_path / part).exists()
     assert "stood already" in run(repo_root, *arguments).stderr
+
+
+def test_make_world_writes_clips_from_which_the_builder_asks_about_what_rests(repo_root, tmp_path):
+    world, out = tmp_path / "world", tmp_path / "localize.jsonl"
+    arguments = ["scripts/make_world.py", "--out", world, "--only", "clips", "--workers", 1]
+    refused = run(repo_root, *arguments)
+    assert refused.returncode != 0
+    assert "say how many" in refused.stderr
+    arguments += ["--train-clips", 6, "--val-clips", 2]
+    done = run(repo_root, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in world.iterdir()) == ["annotations", "videos"]
+    assert len(list((world / "videos" / "val").glob("*.mp4"))) == 2
+    assert run(repo_root, *arguments).stderr.count("stood already") == 2
+
+    panoptic = world / "annotations" / "panoptic_clips_train.json"
+    source = ["--videos", world / "videos" / "train", "--panoptic", panoptic, "--out", out]
+    done = run(repo_root, "data_builders/localize_activitynet.py", *source)
+    assert done.returncode == 0, done.stderr
+    acts = {r.video: r.source["acts"] for r in read_records(panoptic.with_name("qa_clips_train.jsonl"))}
+    assert len(acts) == 6
+    for record in read_records(out):
+        asked = {query.objective: set() for query in record.queries}
+        for query in record.queries:
+            asked[query.objective].add(query.category)
+        assert asked["locpred"] == asked["revloc"]
+        assert {acts[record.video][name] for name in asked["locpred"]} <= {"rests", "appears"}
+        assert not asked["negpred"] & set(acts[record.video])
 
 
 @pytest.mark.slow

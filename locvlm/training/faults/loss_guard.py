@@ -110,6 +110,7 @@ class LossGuard:
 def without_targets(inputs: dict[str, Any]) -> dict[str, Any]:
     """The batch as one that teaches nothing: black images, no weight on any target."""
     neutral = {**inputs, "target_weights": torch.zeros_like(inputs["target_weights"])}
-    if inputs.get("pixel_values") is not None:
-        neutral["pixel_values"] = torch.zeros_like(inputs["pixel_values"])
+    for name in ("pixel_values", "pooled_features"):
+        if inputs.get(name) is not None:
+            neutral[name] = torch.zeros_like(inputs[name])
     return neutral

@@ -73,12 +73,15 @@ def communication_bytes(run: Run) -> float:
 def checkpoint_sizes(run: Run) -> tuple[float, float]:
     """(a checkpoint, the final weights), in bytes.
 
-    Stage 1 writes the adapter, stage 2 the whole model, or the adapter and LoRA's matrices; beside it what an
-    exact resume needs. DeepSpeed writes fp32 masters and moments, under ZeRO-1 and -2 trained weights again.
+    The adapter where it trains alone, else the whole model, or the adapter and LoRA's matrices; beside it
+    what an exact resume needs. Stage 3 ends with the whole model in any case, unless LoRA's matrices train.
+    DeepSpeed writes fp32 masters and moments, under ZeRO-1 and -2 trained weights again.
     """
     size = 2 if run.settings.precision == "bf16" else 4
     parts = run.parameters if run.scope.trains_llm else ("adapter", "lora")
     written = sum(part.total for name, part in run.parameters.items() if name in parts)
     per_trained = {0: 8, 1: size + 12, 2: size + 12, 3: 12}[run.settings.zero.stage]
     states = per_trained * run.trained
-    return float(size * written + states), float(size * written)
+    is_whole = run.scope.stage == "stage3" and run.scope.lora is None
+    final = run.total if is_whole else written
+    return float(size * written + states), float(size * final)

@@ -17,12 +17,14 @@ from locvlm.data.shards import expand_shards
 from locvlm.data.tokenize import TokenizedSample, load_tokenizer, tokenize_samples
 from locvlm.records import Sample
 from locvlm.spec import VisionSpec
-from locvlm.training.arguments import CoordsConfig, DataConfig, Stage1Config, Stage2Config
-from locvlm.training.plan.shapes import ModelShape, StageName, shape_of
+from locvlm.training.arguments import CoordsConfig, DataConfig, Stage3Config
+from locvlm.training.plan.settings import RunConfig, shape_of_run
+from locvlm.training.plan.shapes import ModelShape, StageName
 from locvlm.training.stages import PixelOpener, Renderer
 
 NUM_MEASURED = 512  # conversations that lengths are taken from
 _IMAGE_BYTES = 160e3  # of a file; COCO train2017: 118,287 images in 19 GB
+_VIDEO_BYTES = 3e6  # a guess: files of 20 MB, seven conversations about each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +37,8 @@ class Lengths:
     branch_targets: float  # of these, supervised
     image_fraction: float = 1.0  # conversations that have an image
     image_bytes: float = _IMAGE_BYTES
+    video_fraction: float = 0.0  # conversations that have a video
+    video_bytes: float = _VIDEO_BYTES  # a conversation's share of a file, which others may be about, too
     source: str = "stated"
 
 
@@ -43,7 +47,11 @@ class Lengths:
 ASSUMED: dict[StageName, Lengths] = {
     "stage1": Lengths(prefix_tokens=1, branches=1, branch_tokens=15, branch_targets=15, source="assumed"),
     "stage2": Lengths(prefix_tokens=35, branches=11, branch_tokens=44, branch_targets=12, source="assumed"),
-}
+    "stage3": Lengths(  # a guess at one of Video-ChatGPT's pairs
+        prefix_tokens=35, branches=1, branch_tokens=130, branch_targets=100, image_fraction=0,
+        video_fraction=1, source="assumed",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,28 +93,33 @@ def size_of_data(data: DataConfig, *, lengths: Lengths, num_samples: int | None)
     if num_samples is not None:
         if num_samples < 1:
             raise ValueError(f"--samples must be at least 1, got {num_samples}")
-        images = num_samples * lengths.image_fraction * lengths.image_bytes
-        return DataSize(conversations=num_samples, lengths=lengths, file_bytes=images, source="stated")
+        shown = num_samples * _shown_bytes(lengths)
+        return DataSize(conversations=num_samples, lengths=lengths, file_bytes=shown, source="stated")
     if absent := missing_files(data):
         raise ValueError(
             f"data.sources: {'; '.join(absent)}. Where files are not there yet, state how many conversations "
             f"an epoch has: --samples N"
         )
-    _, mixture = open_mixture(data)
+    _, mixture = open_mixture(data, takes_videos=lengths.video_fraction > 0)
     records = sum(path.stat().st_size for source in data.sources for path in _files_of(source))
     num_beside = sum(
         size
         for source, size in zip(data.sources, mixture.sizes, strict=True)
         if source.kind != "webdataset"  # shards hold their images
     )
-    images = num_beside * lengths.image_fraction * lengths.image_bytes
+    shown = num_beside * _shown_bytes(lengths)
     return DataSize(
-        conversations=mixture.epoch_draws, lengths=lengths, file_bytes=records + images, source="counted"
+        conversations=mixture.epoch_draws, lengths=lengths, file_bytes=records + shown, source="counted"
     )
 
 
+def _shown_bytes(lengths: Lengths) -> float:
+    """Of the files of images and videos, for each conversation."""
+    return lengths.image_fraction * lengths.image_bytes + lengths.video_fraction * lengths.video_bytes
+
+
 def choose_lengths(
-    config: Stage1Config | Stage2Config,
+    config: RunConfig,
     stage: StageName,
     *,
     model: LlavaConfig,
@@ -126,24 +139,32 @@ def choose_lengths(
     return replace(lengths, **stated, source="stated" if stated else lengths.source)  # type: ignore[arg-type]
 
 
-def open_mixture(data: DataConfig) -> tuple[list[SourceData], Mixture]:
+def open_mixture(data: DataConfig, *, takes_videos: bool) -> tuple[list[SourceData], Mixture]:
     """The sources, and the order in which steps draw from them."""
-    return open_sources(data.sources, seed=data.seed, conversations_per_step=data.conversations_per_step)
+    return open_sources(
+        data.sources,
+        seed=data.seed,
+        conversations_per_step=data.conversations_per_step,
+        takes_videos=takes_videos,
+    )
 
 
-def measure_lengths(config: Stage1Config | Stage2Config, *, model: LlavaConfig, tokenizer: Path) -> Lengths:
+def measure_lengths(config: RunConfig, *, model: LlavaConfig, tokenizer: Path) -> Lengths:
     """Means over the first conversations that a run would draw, as it would tokenize them."""
-    data, shape = config.data, shape_of(model)
-    datasets, mixture = open_mixture(data)
+    data, shape = config.data, shape_of_run(config, model)
+    datasets, mixture = open_mixture(data, takes_videos=isinstance(config, Stage3Config))
+    vision = VisionSpec(
+        canvas=shape.canvas, patch=shape.patch, num_frames=shape.num_frames, pad_frames=shape.pad_frames
+    )
     contract = _contract(config.coords, model, shape)
     builder = StepBuilder(
         mixture=mixture,
         datasets=datasets,
         render=Renderer(contract, data),
-        open_pixels=PixelOpener(contract, VisionSpec(canvas=shape.canvas, patch=shape.patch)),
+        open_pixels=PixelOpener(contract, vision),
         tokenizer=load_tokenizer(tokenizer),
         conversation=data.conversation,
-        vision=VisionSpec(canvas=shape.canvas, patch=shape.patch),
+        vision=vision,
         packing=config.packing,
         shape=StepShape(),
         max_conversations=min(NUM_MEASURED, mixture.epoch_draws),
@@ -154,8 +175,14 @@ def measure_lengths(config: Stage1Config | Stage2Config, *, model: LlavaConfig, 
         for step in range(num_steps)
         for sample in builder.samples(step)
     ]
-    tokenized = tokenize_samples(samples, builder.tokenizer, data.conversation, shape.image_tokens)
-    return _means(samples, tokenized, shape)
+    tokenized = tokenize_samples(
+        samples,
+        builder.tokenizer,
+        data.conversation,
+        shape.image_tokens,
+        num_video_tokens=shape.video_tokens if shape.num_frames else 0,
+    )
+    return _means(samples, tokenized)
 
 
 def _contract(coords: CoordsConfig, config: LlavaConfig, shape: ModelShape) -> CoordinateContract:
@@ -168,19 +195,23 @@ def _contract(coords: CoordsConfig, config: LlavaConfig, shape: ModelShape) -> C
     return CoordinateContract.from_dict({**stored, **chosen, "canvas": shape.canvas, "patch": shape.patch})
 
 
-def _means(samples: list[Sample], tokenized: list[TokenizedSample], shape: ModelShape) -> Lengths:
+def _means(samples: list[Sample], tokenized: list[TokenizedSample]) -> Lengths:
     if not tokenized:
         raise ValueError("the first conversations of data.sources ask nothing: there is nothing to measure")
     branches = [branch for sample in tokenized for branch in sample.branches]
-    files = [Path(str(sample.image)) for sample in samples if sample.image is not None]
-    sizes = [path.stat().st_size for path in files if path.is_file()]
-    text = [len(sample.prefix_ids) - sample.num_images * shape.image_tokens for sample in tokenized]
+    images = [Path(sample.image) for sample in samples if sample.image is not None]
+    videos = [Path(sample.video) for sample in samples if sample.video is not None]
+    sizes = [path.stat().st_size for path in images if path.is_file()]
+    video_sizes = [path.stat().st_size for path in set(videos) if path.is_file()]
+    text = [len(sample.prefix_ids) - sample.num_visual_tokens for sample in tokenized]
     return Lengths(
         prefix_tokens=fmean(text),
         branches=len(branches) / len(tokenized),
         branch_tokens=fmean(len(branch.ids) for branch in branches),
         branch_targets=fmean(sum(branch.supervised) for branch in branches),
-        image_fraction=len(files) / len(samples),
+        image_fraction=len(images) / len(samples),
         image_bytes=fmean(sizes) if sizes else _IMAGE_BYTES,
+        video_fraction=len(videos) / len(samples),
+        video_bytes=sum(video_sizes) / len(videos) if video_sizes else _VIDEO_BYTES,
         source=f"measured on {len(tokenized)} conversations",
     )

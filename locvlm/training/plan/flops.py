@@ -25,6 +25,8 @@ class Load:
     images: float
     targets: float  # supervised tokens: what the head sees
     pairs: float  # (query, key) that attention computes, in one head of one layer
+    videos: float = 0.0
+    frames: float = 0.0  # of those whose features are not kept: what the tower sees beside images
 
     @property
     def tokens(self) -> float:
@@ -46,8 +48,8 @@ def forward_flops(shape: ModelShape, load: Load, scope: Scope) -> dict[str, floa
     """Operations of one forward pass by part; `attention` is the language model's scores and sums."""
     block = sum(2 * width_in * width_out for width_in, width_out in shape.projections.values())
     return {
-        "tower": load.images * _tower_flops(shape),
-        "adapter": load.images * sum(_adapter_layers(shape)),
+        "tower": (load.images + load.frames) * _tower_flops(shape),
+        "adapter": adapter_tokens(shape, load) * sum(_adapter_layers(shape)),
         "llm": load.tokens * shape.layers * block,
         "lora": load.tokens * 2 * lora_size(shape, scope.lora) if scope.lora else 0.0,
         "attention": 4 * load.pairs * shape.attention_width * shape.layers,
@@ -63,7 +65,7 @@ def backward_flops(shape: ModelShape, load: Load, scope: Scope) -> dict[str, flo
     """
     forward = forward_flops(shape, load, scope)
     times = 2 if scope.trains_llm else 1
-    first, second = (load.images * flops for flops in _adapter_layers(shape))
+    first, second = (adapter_tokens(shape, load) * flops for flops in _adapter_layers(shape))
     return {
         "tower": 0.0,
         # nothing trains before the adapter; the second layer of a linear one is the identity and frozen
@@ -102,6 +104,11 @@ def total_flops(flops: dict[str, dict[str, float]]) -> float:
     return sum(sum(parts.values()) for parts in flops.values())
 
 
+def useful_flops(shape: ModelShape, load: Load, scope: Scope) -> float:
+    """What MFU counts: forward and backward, nothing computed twice."""
+    return total_flops(flops_by_direction(shape, load, scope, checkpointing=False))
+
+
 def _tower_flops(shape: ModelShape) -> float:
     """Of one image: patch embedding, then the layers that are run, on patches and CLS."""
     tokens, width = shape.image_tokens + 1, shape.tower_width
@@ -110,7 +117,11 @@ def _tower_flops(shape: ModelShape) -> float:
     return float(embedding + shape.tower_layers * tokens * per_token)
 
 
+def adapter_tokens(shape: ModelShape, load: Load) -> float:
+    """That go through the adapter: patches of images, pooled tokens of videos."""
+    return load.images * shape.image_tokens + load.videos * shape.video_tokens
+
+
 def _adapter_layers(shape: ModelShape) -> tuple[float, float]:
-    """Of one image, forward: the two layers. The second of a linear adapter is multiplied with, too."""
-    first = 2 * shape.image_tokens * shape.tower_width * shape.width
-    return float(first), float(2 * shape.image_tokens * shape.width**2)
+    """Of one token, forward: the two layers. The second of a linear adapter is multiplied with, too."""
+    return float(2 * shape.tower_width * shape.width), float(2 * shape.width**2)

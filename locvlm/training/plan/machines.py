@@ -31,6 +31,17 @@ GPUS: dict[str, Gpu] = {
 }
 
 
+# the name that torch gives to a device; the same chip on another board may be slower
+DEVICE_NAMES = {
+    "NVIDIA A100-SXM4-40GB": "a100-40g",
+    "NVIDIA A100-SXM4-80GB": "a100-80g",
+    "NVIDIA H100 80GB HBM3": "h100-80g",
+    "NVIDIA H200": "h200-141g",
+    "NVIDIA L40S": "l40s",
+    "NVIDIA GeForce RTX 4090": "rtx4090",
+}
+
+
 def gpu_named(name: str) -> Gpu:
     """The accelerator of that name.
 
@@ -38,6 +49,11 @@ def gpu_named(name: str) -> Gpu:
         ValueError: naming the nearest one and all there are.
     """
     return GPUS[require_name(name, GPUS, "--gpu")]
+
+
+def peak_flops_of(device_name: str) -> float | None:
+    """Dense bf16 operations per second of the device that torch calls so; None for one that is not known."""
+    return GPUS[DEVICE_NAMES[device_name]].bf16_flops if device_name in DEVICE_NAMES else None
 
 
 def require_name(name: str, known: Iterable[str], option: str) -> str:
@@ -61,6 +77,7 @@ class Machine:
     gpus: int  # in a node
     nodes: int = 1
     mfu: float = 0.45  # share of the peak that all executed operations reach, recomputed ones included
+    mfu_source: str = "stated, not measured"
     node_bytes_per_s: float = 50e9  # network of a node, one direction: 400 Gbit/s
     price_per_gpu_hour: float | None = None
 

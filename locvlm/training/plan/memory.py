@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from locvlm.model.lora import LoraSettings
-from locvlm.training.plan.flops import Load
+from locvlm.training.plan.flops import Load, adapter_tokens
 from locvlm.training.plan.shapes import ModelShape, PartSize, Scope
 
 Precision = Literal["bf16", "autocast", "fp32"]
@@ -84,7 +84,7 @@ def state_bytes(
     size = 4 if precision == "fp32" else 2
     grad_size = 4 if zero.accumulate_fp32 or size == 4 else 2
     sums_whole = zero.stage == 1 and grad_size > size  # ZeRO-1 then keeps the fp32 sums of all gradients
-    weights = _weight_bytes(parameters, size, is_4bit=is_4bit) / (num_ranks if zero.stage == 3 else 1)
+    weights = weight_bytes(parameters, size, is_4bit=is_4bit) / (num_ranks if zero.stage == 3 else 1)
     gradients = grad_size * trained / (1 if sums_whole else num_ranks)
     optimizer = (4 + 8) * trained / num_ranks
     buffers = _bucket_bytes(zero, size, trained)
@@ -100,7 +100,8 @@ def state_bytes(
     return StateBytes(weights=weights, gradients=gradients, optimizer=optimizer, buffers=buffers, host=host)
 
 
-def _weight_bytes(parameters: dict[str, PartSize], size: int, *, is_4bit: bool) -> float:
+def weight_bytes(parameters: dict[str, PartSize], size: int, *, is_4bit: bool) -> float:
+    """Of the weights alone, `size` bytes each; the language model's blocks in 4 bits, if they are."""
     quantized = parameters["llm"].total if is_4bit else 0
     return size * (sum(part.total for part in parameters.values()) - quantized) + _4BIT * quantized
 
@@ -114,7 +115,7 @@ def _without_deepspeed(
         multiplied = {"adapter", "head", "lora"} | (set() if is_4bit else {"llm"})
         casts = 2 * sum(part.total for name, part in parameters.items() if name in multiplied)
     return StateBytes(
-        weights=_weight_bytes(parameters, 4, is_4bit=is_4bit),
+        weights=weight_bytes(parameters, 4, is_4bit=is_4bit),
         gradients=4 * trained,
         optimizer=8 * trained,
         buffers=casts + (4 * trained if num_ranks > 1 else 0),
@@ -180,7 +181,7 @@ def activation_bytes(
     return ActivationBytes(
         blocks=blocks,
         shared=masks + rotary,
-        adapter=load.images * shape.image_tokens * size * _adapter_widths(shape),
+        adapter=adapter_tokens(shape, load) * size * _adapter_widths(shape),
         head=load.tokens * _norm_bytes(shape, precision, is_trained=is_trained, num_uses=0)
         + (size * load.targets * shape.width if is_trained else 0)
         + 4 * logits,

@@ -157,6 +157,6 @@ def _separate_flops(run: Run) -> float:
     packing = replace(run.packing, mode="separate")
     lengths = run.data.lengths
     rows = rows_needed(run.conversations_per_step, lengths, run.shape, packing)
-    load = step_load(run.conversations_per_step, rows, lengths, run.shape, packing)
+    load = run.as_seen(step_load(run.conversations_per_step, rows, lengths, run.shape, packing))
     checkpointing = run.settings.checkpointing
     return total_flops(flops_by_direction(run.shape, load, run.scope, checkpointing=checkpointing))

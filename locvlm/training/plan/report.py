@@ -56,7 +56,7 @@ def _machine(plan: Plan) -> str:
 def _parameters(plan: Plan) -> str:
     rows = [(name, f"{part.total:,}", f"{part.trained:,}") for name, part in plan.run.parameters.items()]
     rows.append(("all", f"{plan.run.total:,}", f"{plan.run.trained:,}"))
-    return _table("Parameters", ("", "all", "that train"), rows)
+    return table("Parameters", ("", "all", "that train"), rows)
 
 
 def _states(plan: Plan) -> str:
@@ -71,7 +71,7 @@ def _states(plan: Plan) -> str:
         for name, s in plan.states.items()
     ]
     head = ("", "weights", "gradients", "AdamW", "buffers", "sum", "host")
-    return _table(f"Model states of one of {plan.run.machine.ranks} ranks, GB", head, rows)
+    return table(f"Model states of one of {plan.run.machine.ranks} ranks, GB", head, rows)
 
 
 def _memory(plan: Plan) -> str:
@@ -97,7 +97,7 @@ def _memory(plan: Plan) -> str:
         f"  for {run.rows_needed} rows: per_device_train_batch_size {best.rows_per_pass}, "
         f"gradient_accumulation_steps {best.passes}: {plan.suggested_cost.hours:.1f} hours"
     )
-    return "\n".join([_table(title, ("", "GB"), rows), most, *([advice] if memory.largest_pass else [])])
+    return "\n".join([table(title, ("", "GB"), rows), most, *([advice] if memory.largest_pass else [])])
 
 
 def _activations(plan: Plan) -> str:
@@ -107,7 +107,7 @@ def _activations(plan: Plan) -> str:
         for rows, peaks in plan.memory.peaks.items()
     ]
     title = "Activations at their worst, GB, by rows in a pass"
-    return _table(title, ("rows x tokens", "kept", "checkpointed"), rows)
+    return table(title, ("rows x tokens", "kept", "checkpointed"), rows)
 
 
 def _step(plan: Plan) -> str:
@@ -120,8 +120,13 @@ def _step(plan: Plan) -> str:
         )
         for name, parts in plan.flops.items()
     ]
+    videos = ""
+    if load.videos:
+        seen = "features kept" if run.keeps_features else f"{load.frames:,.0f} frames"
+        videos = f"{load.videos:.0f} videos ({seen}), "
     text = (
-        f"  {run.conversations_per_step} conversations, {load.images:.0f} images, {load.tokens:,.0f} tokens, "
+        f"  {run.conversations_per_step} conversations, {load.images:.0f} images, {videos}"
+        f"{load.tokens:,.0f} tokens, "
         f"{load.targets:,.0f} of them supervised\n"
         f"  lengths {lengths.source}: {lengths.prefix_tokens:.0f} tokens and the image, then "
         f"{lengths.branches:.1f} branches of {lengths.branch_tokens:.0f}, {lengths.branch_targets:.0f} "
@@ -129,7 +134,7 @@ def _step(plan: Plan) -> str:
         f"  shared prefixes: {plan.step_flops / 1e15:.3f} PFLOP; each branch by itself: "
         f"{plan.separate_flops / 1e15:.3f} ({plan.separate_flops / plan.step_flops:.1f} x)"
     )
-    return _table("Operations of a step, TFLOP", ("", *PARTS, "sum"), rows) + "\n" + text
+    return table("Operations of a step, TFLOP", ("", *PARTS, "sum"), rows) + "\n" + text
 
 
 def _cost(plan: Plan) -> str:
@@ -142,17 +147,24 @@ def _cost(plan: Plan) -> str:
         "Time, disk, money",
         f"  {cost.steps:,} steps, {cost.epochs:.2f} epochs of {run.data.conversations:,} conversations "
         f"({run.data.source}), {cost.tokens / 1e9:.2f} billion tokens",
-        f"  a step computes for {cost.compute_s:.2f} s at {machine.mfu:.0%} of the peak (stated, not "
-        f"measured) and exchanges for {cost.communication_s:.2f} s at {machine.bytes_per_s / _GB:g} GB/s",
+        f"  a step computes for {cost.compute_s:.2f} s at {machine.mfu:.0%} of the peak "
+        f"({machine.mfu_source}) and exchanges for {cost.communication_s:.2f} s at "
+        f"{machine.bytes_per_s / _GB:g} GB/s",
         f"  {cost.hours:.1f} hours, {cost.gpu_hours:,.0f} GPU hours{price}",
         f"  disk: {cost.num_checkpoints} checkpoints of {cost.checkpoint_bytes / _GB:.1f} GB and the final "
         f"weights, {cost.final_bytes / _GB:.1f} GB: {cost.disk_bytes / _GB:.0f} GB; data "
         f"{run.data.file_bytes / _GB:.1f} GB",
     ]
+    if run.feature_bytes:
+        lines.append(
+            f"  pooled features: {run.feature_bytes / 1e6:.2f} MB for each video, if they are kept "
+            f"(data.video_cache)"
+        )
     return "\n".join(lines)
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lines under a title: names to the left, what belongs to them to the right, as wide as need be."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = []
     for name, *cells in [head, *rows]:

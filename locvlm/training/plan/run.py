@@ -1,18 +1,21 @@
 """What a plan is computed from: a run's configuration, its machine, the sizes of its model and its data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import LlavaConfig
 
-from locvlm.training.arguments import Stage1Config, Stage2Config
 from locvlm.training.plan.data import DataSize
 from locvlm.training.plan.flops import Load
 from locvlm.training.plan.machines import Machine
-from locvlm.training.plan.settings import TrainingSettings, read_settings
-from locvlm.training.plan.shapes import ModelShape, PartSize, Scope, StageName, count_parameters, shape_of
+from locvlm.training.plan.settings import (
+    RunConfig,
+    TrainingSettings,
+    read_settings,
+    scope_of,
+    shape_of_run,
+)
+from locvlm.training.plan.shapes import ModelShape, PartSize, Scope, StageName, count_parameters
 from locvlm.training.plan.steps import Division, Packing, divide, rows_needed, step_load
-
-RunConfig = Stage1Config | Stage2Config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +32,7 @@ class Run:
     data: DataSize
     conversations_per_step: int
     division: Division
+    keeps_features: bool = False  # pooled features of videos: the tower does not see their frames
 
     @property
     def total(self) -> int:
@@ -49,7 +53,18 @@ class Run:
     def load(self) -> Load:
         """Of a step, in the rows that it is divided into, or needs."""
         rows = max(self.division.rows, self.rows_needed)
-        return step_load(self.conversations_per_step, rows, self.data.lengths, self.shape, self.packing)
+        load = step_load(self.conversations_per_step, rows, self.data.lengths, self.shape, self.packing)
+        return self.as_seen(load)
+
+    def as_seen(self, load: Load) -> Load:
+        """Without the frames of videos whose features are kept."""
+        return replace(load, frames=0.0) if self.keeps_features else load
+
+    @property
+    def feature_bytes(self) -> float:
+        """Of the pooled features of one video; 0 where there are no videos."""
+        width = self.shape.tower_width * (2 if self.settings.precision == "bf16" else 4)
+        return self.shape.video_tokens * width if self.shape.num_frames else 0.0
 
 
 def describe_run(
@@ -66,13 +81,12 @@ def describe_run(
     Raises:
         ValueError: if such rows do not divide by the ranks, or an argument is unknown.
     """
-    shape = shape_of(model)
+    shape = shape_of_run(config, model)
     settings = read_settings(config.training, shape)
     division = Division(ranks=machine.ranks, passes=settings.passes, rows_per_pass=settings.rows_per_pass)
     if rows_per_step is not None:
         division = divide(rows_per_step, machine.ranks, settings.rows_per_pass)
-    lora = config.lora if isinstance(config, Stage2Config) else None
-    scope = Scope(stage=stage, lora=lora)
+    scope = scope_of(config, stage)
     return Run(
         scope=scope,
         is_4bit=config.model.quantize is not None,
@@ -88,4 +102,5 @@ def describe_run(
         data=data,
         conversations_per_step=config.data.conversations_per_step,
         division=division,
+        keeps_features=config.data.video_cache is not None,
     )

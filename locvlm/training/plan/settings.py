@@ -3,18 +3,19 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import LlavaConfig, TrainingArguments
 
-from locvlm.config import load_config
+from locvlm.config import load_config, read_yaml
 from locvlm.io import read_json
-from locvlm.training.arguments import Stage1Config, Stage2Config, check_training
+from locvlm.training.arguments import Stage1Config, Stage2Config, Stage3Config, check_training
 from locvlm.training.plan.memory import Precision, Zero
-from locvlm.training.plan.shapes import ModelShape, StageName
+from locvlm.training.plan.shapes import ModelShape, Scope, StageName, shape_of
 
+RunConfig = Stage1Config | Stage2Config | Stage3Config
 _BUCKET = 500_000_000  # DeepSpeed's own defaults, in values
 _MAX_LIVE = 1_000_000_000
 
@@ -50,14 +51,47 @@ class TrainingSettings:
         return written if limit is None else min(written, limit)
 
 
-def load_stage_config(
-    argv: Sequence[str], stage: str | None = None
-) -> tuple[StageName, Stage1Config | Stage2Config]:
-    """The configuration of a stage, and which stage it is: as told, else 1 for plain captions."""
+def load_stage_config(argv: Sequence[str], stage: str | None = None) -> tuple[StageName, RunConfig]:
+    """The configuration of a stage, and which stage it is: as told, else 3 where something is said that it
+    alone knows (`trains`, `video`), else 1 for plain captions."""
+    if stage == "3" or (stage is None and _is_about_videos(argv)):
+        return "stage3", load_config(Stage3Config, argv)
     config = load_config(Stage2Config, argv)  # has all keys of stage 1
     if stage == "2" or (stage is None and config.data.conversation != "plain"):
         return "stage2", config
     return "stage1", load_config(Stage1Config, argv)
+
+
+def scope_of(config: RunConfig, stage: StageName) -> Scope:
+    """What a configuration lets train."""
+    if isinstance(config, Stage3Config):
+        return Scope(stage=stage, lora=config.lora, is_adapter_alone=config.trains == "adapter")
+    return Scope(stage=stage, lora=config.lora if isinstance(config, Stage2Config) else None)
+
+
+def shape_of_run(config: RunConfig, model: LlavaConfig) -> ModelShape:
+    """The model's sizes, with the frames of a video as the run sees them.
+
+    Raises:
+        ValueError: if a run on videos and its checkpoint do not say how many there are.
+    """
+    shape = shape_of(model)
+    if not isinstance(config, Stage3Config):
+        return shape
+    frames = config.video.num_frames or shape.num_frames
+    if not frames:
+        raise ValueError(
+            "neither video.num_frames nor the checkpoint says by how many frames a video is seen"
+        )
+    return replace(shape, num_frames=frames, pad_frames=config.video.pad_frames or shape.pad_frames)
+
+
+def _is_about_videos(argv: Sequence[str]) -> bool:
+    arguments = list(argv)
+    path = arguments[arguments.index("--config") + 1] if "--config" in arguments[:-1] else None
+    said = set(read_yaml(path)) if path is not None else set()
+    said |= {word[2:].partition(".")[0].partition("=")[0] for word in arguments if word.startswith("--")}
+    return bool(said & {"trains", "video"})
 
 
 def read_settings(training: dict[str, Any], shape: ModelShape) -> TrainingSettings:

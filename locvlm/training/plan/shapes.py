@@ -15,20 +15,21 @@ from locvlm.model.lora import LoraSettings
 from locvlm.model.variants import llava_config, variant
 from locvlm.training.plan.machines import require_name
 
-StageName = Literal["stage1", "stage2"]
+StageName = Literal["stage1", "stage2", "stage3"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """What trains: stage 1 the adapter; stage 2 the language model, too, or LoRA's matrices beside it."""
+    """What trains: stage 1 the adapter; later the language model, too, or LoRA's matrices beside it."""
 
     stage: StageName
     lora: LoraSettings | None = None
+    is_adapter_alone: bool = False  # in stage 3: LocVLM-Vid-B
 
     @property
     def trains_llm(self) -> bool:
         """Whether the language model's own weights train."""
-        return self.stage == "stage2" and self.lora is None
+        return self.stage != "stage1" and not self.is_adapter_alone and self.lora is None
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -75,11 +76,18 @@ class ModelShape:
     head_width: int
     vocabulary: int
     max_position: int
+    num_frames: int = 0  # of a video; 0 where there are none
+    pad_frames: int | None = None
 
     @property
     def image_tokens(self) -> int:
         """Tokens of one image."""
         return (self.canvas // self.patch) ** 2
+
+    @property
+    def video_tokens(self) -> int:
+        """Tokens of one video."""
+        return (self.pad_frames or self.num_frames) + self.image_tokens
 
     @property
     def attention_width(self) -> int:
@@ -114,6 +122,7 @@ def shape_of(config: LlavaConfig) -> ModelShape:
     vision: Any = config.vision_config
     text: Any = config.text_config
     layer = config.vision_feature_layer
+    video: dict[str, Any] = (getattr(config, "locvlm", None) or {}).get("video") or {}
     if not isinstance(layer, int):
         raise ValueError(f"the planner knows models that read one layer of the tower, got {layer}")
     return ModelShape(
@@ -131,6 +140,8 @@ def shape_of(config: LlavaConfig) -> ModelShape:
         head_width=text.head_dim or text.hidden_size // text.num_attention_heads,
         vocabulary=text.vocab_size,
         max_position=text.max_position_embeddings,
+        num_frames=video.get("num_frames") or 0,
+        pad_frames=video.get("pad_frames"),
     )
 
 

@@ -34,8 +34,9 @@ class Division:
 
 
 def prefix_tokens(lengths: Lengths, shape: ModelShape) -> float:
-    """What the branches of a conversation share: text, then the image."""
-    return lengths.prefix_tokens + lengths.image_fraction * shape.image_tokens
+    """What the branches of a conversation share: text, then the image or video."""
+    shown = lengths.image_fraction * shape.image_tokens + lengths.video_fraction * shape.video_tokens
+    return lengths.prefix_tokens + shown
 
 
 def conversation_tokens(lengths: Lengths, shape: ModelShape, mode: Mode) -> float:
@@ -82,6 +83,8 @@ def step_load(
         rows=rows,
         row_tokens=row_tokens,
         images=conversations * copies * lengths.image_fraction,
+        videos=conversations * copies * lengths.video_fraction,
+        frames=conversations * copies * lengths.video_fraction * shape.num_frames,
         targets=conversations * lengths.branches * lengths.branch_targets,
         pairs=pairs,
     )

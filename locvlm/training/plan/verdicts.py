@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from locvlm.training.plan.planner import Plan
-from locvlm.training.plan.run import RunConfig
+from locvlm.training.plan.settings import RunConfig
 from locvlm.training.plan.steps import best_division
 
 _TIGHT = 0.93  # of the usable memory

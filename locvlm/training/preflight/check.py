@@ -14,16 +14,14 @@ from locvlm import dist
 from locvlm.data.loader import StepLoader
 from locvlm.model.locvlm import LocVLM
 from locvlm.runs import RunFolder
-from locvlm.training.arguments import Stage2Config
 from locvlm.training.checkpoint import last_checkpoint
 from locvlm.training.plan.flops import Load, flops_by_direction, total_flops
-from locvlm.training.plan.settings import TrainingSettings, read_settings
-from locvlm.training.plan.shapes import Scope, StageName, shape_of
+from locvlm.training.plan.settings import RunConfig, TrainingSettings, read_settings, scope_of
+from locvlm.training.plan.shapes import StageName, shape_of
 from locvlm.training.preflight.machine import Exchange, RankSpeed, time_exchange, time_products
 from locvlm.training.preflight.survey import NUM_STEPS, StepFacts, Survey, gather, spread, survey
 from locvlm.training.preflight.trial import (
     MemoryPeak,
-    RunConfig,
     Trial,
     build,
     choose_steps,
@@ -175,10 +173,12 @@ def _flops_per_token(config: RunConfig, stage: StageName, model: LocVLM, found: 
         rows=1,
         row_tokens=sum(f.slots for f in facts),
         images=sum(f.images for f in facts),
+        videos=sum(f.videos for f in facts),
+        frames=0 if config.data.video_cache else model.spec.num_frames * sum(f.videos for f in facts),
         targets=sum(f.targets for f in facts),
         pairs=sum(f.dense_pairs if is_dense else f.pairs for f in facts),
     )
-    scope = Scope(stage=stage, lora=config.lora if isinstance(config, Stage2Config) else None)
+    scope = scope_of(config, stage)
     checkpointing = bool(config.training.get("gradient_checkpointing"))
     flops = flops_by_direction(shape_of(model.config), load, scope, checkpointing=checkpointing)
     return total_flops(flops) / sum(f.tokens for f in facts)

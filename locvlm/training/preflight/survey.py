@@ -12,6 +12,7 @@ from locvlm.data.image import UnreadableImage
 from locvlm.data.loader import StepBuilder
 from locvlm.data.mixture import Draw
 from locvlm.data.packing import StepPlan, Tree
+from locvlm.data.video import UnreadableVideo
 from locvlm.records import Sample
 
 NUM_STEPS = 64  # that are looked at
@@ -31,6 +32,7 @@ class StepFacts:
     targets: int
     pairs: int  # (query, key) that may see each other, roughly: prefix and branches squared
     dense_pairs: int  # of rows, padded
+    videos: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +135,8 @@ def _facts(step: int, plan: StepPlan, rows_per_pass: int) -> StepFacts:
         longest_row=max(padded),
         tokens=sum(map(sum, longest)),
         slots=sum(rows_per_pass * size for size in padded),
-        images=sum(tree.has_image for tree in trees),
+        images=sum(tree.has_image and not tree.has_video for tree in trees),
+        videos=sum(tree.has_video for tree in trees),
         targets=sum(len(tree.target_ids) for tree in trees),
         pairs=sum(map(_pairs, trees)),
         dense_pairs=sum(rows_per_pass * size**2 for size in padded),
@@ -147,12 +150,12 @@ def _pairs(tree: Tree) -> int:
 
 
 def _with_image(samples: Sequence[Sample]) -> Iterator[Sample]:
-    return (sample for sample in samples if sample.image is not None)
+    return (sample for sample in samples if sample.image is not None or sample.video is not None)
 
 
 def _try_image(builder: StepBuilder, sample: Sample) -> list[str]:
     try:
         builder.open_pixels(sample)
-    except UnreadableImage as error:
+    except (UnreadableImage, UnreadableVideo) as error:
         return [f"{sample.id}: {error}"]
     return []

@@ -23,15 +23,15 @@ from locvlm.model.adapter import load_adapter
 from locvlm.model.freeze import freeze
 from locvlm.model.locvlm import LocVLM
 from locvlm.runs import RunFolder
-from locvlm.training import checkpoint, stages
-from locvlm.training.arguments import Stage1Config, Stage2Config
+from locvlm.training import checkpoint, stages, video_stage
+from locvlm.training.arguments import Stage1Config, Stage3Config
+from locvlm.training.plan.settings import RunConfig
 from locvlm.training.plan.shapes import StageName
 from locvlm.training.preflight.survey import ChosenSteps
 from locvlm.training.trainer import LocVLMTrainer
 
 logger = logging.getLogger(__name__)
 
-RunConfig = Stage1Config | Stage2Config
 SUFFIX = ".preflight"  # of the folder, after the run's own name
 
 
@@ -116,21 +116,29 @@ def started(config: RunConfig) -> Iterator[tuple[TrainingArguments, RunFolder]]:
 
 
 def build(config: RunConfig, stage: StageName, args: TrainingArguments, run: RunFolder) -> Built:
-    """Model, data and trainer, as train/stage1.py and train/stage2.py put them together."""
+    """Model, data and trainer, as the programs of train/ put them together."""
     tokenizer = load_tokenizer(config.model.checkpoint)
     conversation = config.data.conversation
-    is_second = stage == "stage2"
+    is_video = isinstance(config, Stage3Config)
     model = stages.open_model(
-        config.model, config.coords, args, conversation=conversation if is_second else None
+        config.model, config.coords, args, conversation=None if stage == "stage1" else conversation
     )
+    if isinstance(config, Stage3Config):
+        video_stage.settle_video(model, config.video, checkpoint_name=config.model.checkpoint)
     if config.model.adapter is not None and Path(config.model.adapter).exists():
         load_adapter(model, config.model.adapter)
-    lora = config.lora if isinstance(config, Stage2Config) else None
-    freeze(model, train=stages.choose_parts(model, lora, seed=args.seed) if is_second else ("adapter",))
-    weights: checkpoint.Weights = checkpoint.AdapterWeights()
-    if isinstance(config, Stage2Config):
-        weights = stages.choose_weights(config, tokenizer)
-    loader = stages.open_steps(config.data, config.packing, args, model=model, tokenizer=tokenizer)
+    parts, weights = _what_trains(config, model, tokenizer, seed=args.seed)
+    freeze(model, train=parts)
+    features = video_stage.open_features(config, model, args) if isinstance(config, Stage3Config) else None
+    loader = stages.open_steps(
+        config.data,
+        config.packing,
+        args,
+        model=model,
+        tokenizer=tokenizer,
+        takes_videos=is_video,
+        features=features,
+    )
     trainer = stages.make_trainer(
         model,
         args,
@@ -141,6 +149,18 @@ def build(config: RunConfig, stage: StageName, args: TrainingArguments, run: Run
         faults=config.faults,
     )
     return Built(model=model, tokenizer=tokenizer, loader=loader, trainer=trainer)
+
+
+def _what_trains(
+    config: RunConfig, model: LocVLM, tokenizer: PreTrainedTokenizerBase, *, seed: int
+) -> tuple[tuple[str, ...], checkpoint.Weights]:
+    """The parts for `freeze`, and how checkpoints are written."""
+    if isinstance(config, Stage1Config):
+        return ("adapter",), checkpoint.AdapterWeights()
+    if isinstance(config, Stage3Config):
+        parts = video_stage.choose_parts(config, model, seed=seed)
+        return parts, video_stage.choose_weights(config, tokenizer)
+    return stages.choose_parts(model, config.lora, seed=seed), stages.choose_weights(config, tokenizer)
 
 
 def choose_steps(loader: StepLoader, order: tuple[int, ...]) -> None:

@@ -84,7 +84,10 @@ def watch_forward(model: LocVLM, timeline: Timeline) -> Iterator[None]:
         model.register_forward_hook(lambda *_: timeline.mark("head, loss")),
     ]
     try:
-        with watch(model, "get_image_features", timeline, "tower, adapter"):
+        with (
+            watch(model, "get_image_features", timeline, "tower, adapter"),
+            watch(model, "_place", timeline, "tower, adapter"),  # videos go another way
+        ):
             yield
     finally:
         for hook in hooks:

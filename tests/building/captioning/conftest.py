@@ -1,11 +1,11 @@
-"""The tiny world of tests/training."""
+"""The tiny world of tests/training, and the models of others of tests/answering."""
 
 import importlib.util
 from pathlib import Path
 
-_PATH = Path(__file__).parents[2] / "training" / "conftest.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_world", _PATH)
+_PATH = Path(__file__).parents[2] / "answering" / "conftest.py"
+_SPEC = importlib.util.spec_from_file_location("answering", _PATH)
 _MODULE = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_MODULE)
 
-tiny_world = _MODULE.tiny_world
+tiny_world, foreign = _MODULE.tiny_world, _MODULE.foreign

@@ -1,22 +1,9 @@
 """Tiny random models of transformers' own classes, saved and loaded as anyone's checkpoints are."""
 
-import json
 import shutil
 
 import pytest
-import torch
 from PIL import Image
-from transformers import (
-    AutoTokenizer,
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    Blip2QFormerConfig,
-    Blip2VisionConfig,
-    BlipImageProcessorPil,
-    OPTConfig,
-    T5Config,
-)
 
 from locvlm.building.captioning.captioner import Picture, Prompted
 from locvlm.building.captioning.huggingface import load_huggingface_captioner
@@ -32,52 +19,14 @@ SETTINGS = {"max_new_tokens": 12, "prompts_per_batch": 8, "dtype": "float64"}  #
 
 
 @pytest.fixture(scope="module")
-def llava(tiny_world, tmp_path_factory):
-    """The tiny checkpoint as a stranger's LLaVA: stock layout, chat template, and nothing of ours in it."""
-    folder = tmp_path_factory.mktemp("llava") / "model"
-    shutil.copytree(tiny_world.init, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config.pop("locvlm")
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+def llava(foreign):
+    return foreign("llava")
 
 
 @pytest.fixture(scope="module", params=["opt", "t5"])
-def blip2(request, tiny_world, tmp_path_factory):
+def blip2(request, foreign):
     """BLIP-2 with a decoder, and with an encoder-decoder, which does not repeat the prompt."""
-    folder = tmp_path_factory.mktemp("blip2") / request.param
-    tokenizer = AutoTokenizer.from_pretrained(tiny_world.init)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": 2}
-    if request.param == "opt":
-        text = OPTConfig(
-            vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, ffn_dim=32, num_attention_heads=2,
-            max_position_embeddings=256, word_embed_proj_dim=16, bos_token_id=1, **ids,
-        )  # fmt: skip
-    else:
-        text = T5Config(
-            vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
-            decoder_start_token_id=tokenizer.pad_token_id, **ids,
-        )  # fmt: skip
-    torch.manual_seed(0)
-    config = Blip2Config(
-        vision_config=Blip2VisionConfig(**sizes, image_size=28, patch_size=14).to_dict(),
-        qformer_config=Blip2QFormerConfig(
-            **sizes, vocab_size=64, encoder_hidden_size=16, cross_attention_frequency=1
-        ).to_dict(),
-        text_config=text.to_dict(),
-        num_query_tokens=4,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-    )
-    model = Blip2ForConditionalGeneration(config)
-    with torch.no_grad():
-        for parameter in model.language_model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(20.0)  # or a fresh model says the same to everything
-    model.save_pretrained(folder)
-    images = BlipImageProcessorPil(size={"height": 28, "width": 28})
-    Blip2Processor(images, tokenizer, num_query_tokens=4).save_pretrained(folder)
-    return folder
+    return foreign(f"blip-2/{request.param}")
 
 
 def pictures(tiny_world) -> list[Prompted]:

@@ -1,6 +1,4 @@
 import argparse
-import json
-import shutil
 
 import pytest
 
@@ -20,14 +18,9 @@ def parse(*arguments) -> argparse.Namespace:
 
 
 @pytest.fixture(scope="module")
-def llava(tiny_world, tmp_path_factory):
+def llava(foreign):
     """The tiny checkpoint without what makes it ours."""
-    folder = tmp_path_factory.mktemp("llava") / "model"
-    shutil.copytree(tiny_world.init, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config.pop("locvlm")
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return foreign("llava")
 
 
 def test_what_the_name_stands_for_decides_the_captioner(tiny_world, llava, serve):

@@ -1,5 +1,7 @@
 """Operations by formula against those that torch counts in the real classes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,6 +18,7 @@ from locvlm.training.plan.flops import (
     forward_flops,
     total_flops,
 )
+from locvlm.training.plan.loads import useful_load
 from locvlm.training.plan.shapes import Scope, meta_model, shape_of
 
 STAGE1, STAGE2 = Scope(stage="stage1"), Scope(stage="stage2")
@@ -108,3 +111,40 @@ def test_training_all_takes_three_forwards_and_the_adapter_alone_two():
     for scope, times in ((STAGE1, 2), (STAGE2, 3)):
         flops = flops_by_direction(shape, load, scope, checkpointing=False)
         assert total_flops(flops) == times * forward
+
+
+@pytest.mark.parametrize("are_kept", [False, True])
+@pytest.mark.parametrize("adapter", ["mlp", "linear"])
+def test_frames_go_through_the_tower_and_pooled_tokens_through_the_adapter(small_case, adapter, are_kept):
+    """A row of an image and a video of three frames; its features computed, or kept."""
+    model = small_case(STAGE2, adapter=adapter).model
+    model.config.locvlm = {"video": {"num_frames": 3}}
+    image, video = model.spec.num_image_tokens, model.spec.num_video_tokens
+    length = 2 + image + video
+    ids = torch.tensor([[190] * image + [5] + [190] * video + [6]])
+    canvas = model.spec.canvas
+    batch = {
+        "input_ids": ids,
+        "position_ids": torch.arange(length)[None],
+        "sample_ids": torch.tensor([[0] * (image + 1) + [1] * (video + 1)]),
+        "branch_ids": torch.zeros_like(ids),
+        "target_index": torch.tensor([3]),
+        "target_ids": torch.tensor([7]),
+        "target_weights": torch.ones(1),
+        "pixel_values": torch.randn(1 if are_kept else 4, 3, canvas, canvas),
+        "frames_per_visual": torch.tensor([0, -1 if are_kept else 3]),
+    }
+    if are_kept:
+        batch["pooled_features"] = torch.randn(1, video, 32)
+    load = useful_load(batch)
+    assert (load.images, load.videos, load.frames) == (1, 1, 0 if are_kept else 3)
+    assert (load.tokens, load.targets) == (length, 1)
+    load = replace(load, pairs=dense_pairs(1, length))  # of sdpa
+    shape = shape_of(model.config)
+    assert shape.video_tokens == video
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
+        loss = model(**batch).loss
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
+        loss.backward()
+    assert forward.get_total_flops() == sum(forward_flops(shape, load, STAGE2).values())
+    assert backward.get_total_flops() == sum(backward_flops(shape, load, STAGE2).values())

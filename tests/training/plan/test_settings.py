@@ -5,7 +5,7 @@ import pytest
 from locvlm.io import read_json
 from locvlm.model.variants import variant
 from locvlm.training.plan.planner import MODES, mode_settings
-from locvlm.training.plan.settings import load_stage_config, read_settings, zero_of
+from locvlm.training.plan.settings import load_stage_config, read_settings, scope_of, shape_of_run, zero_of
 from locvlm.training.plan.shapes import shape_of
 
 SHAPE = shape_of(variant("b"))
@@ -82,3 +82,22 @@ def test_the_stage_is_told_or_follows_from_the_conversation(repo_root):
     assert [load_stage_config(argv)[0] for argv in (one, two)] == ["stage1", "stage2"]
     assert load_stage_config(one, "2")[0] == "stage2"
     assert load_stage_config(two, "1")[0] == "stage1"
+
+
+def test_what_is_said_of_videos_makes_it_stage_3(repo_root):
+    b, plus = (
+        ["--config", str(repo_root / f"train/configs/{name}.yaml")]
+        for name in ("locvlm_vid_b", "locvlm_vid_b_plus")
+    )
+    stage, config = load_stage_config(b)
+    assert (stage, scope_of(config, stage).trains_llm) == ("stage3", False)
+    stage, config = load_stage_config(plus)
+    assert (stage, scope_of(config, stage).trains_llm) == ("stage3", True)
+    shape = shape_of_run(config, variant("b"))
+    assert (shape.num_frames, shape.video_tokens) == (8, 264)
+    tiny = ["--config", str(repo_root / "train/configs/tiny.yaml")]
+    assert load_stage_config([*tiny, "--video.num_frames", "4"])[0] == "stage3"
+    stage, config = load_stage_config(tiny, "3")
+    assert stage == "stage3"
+    with pytest.raises(ValueError, match=r"neither video\.num_frames nor the checkpoint"):
+        shape_of_run(config, variant("b"))

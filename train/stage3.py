@@ -1,0 +1,63 @@
+"""Stage 3: videos. The adapter alone learns from 100 frames (LocVLM-Vid-B), or adapter and language model
+from 8, with LocPred, NegPred and RevLoc over frames (Vid-B+); image data may be mixed in (paper section 3.1).
+
+    python train/stage3.py --config train/configs/demo_stage3.yaml --training.output_dir runs/mine
+    deepspeed train/stage3.py --config train/configs/locvlm_vid_b_plus.yaml --data.video_cache data/features
+
+Starts from stage 2's RUN/final or any image checkpoint, and leaves RUN/final, a Hugging Face folder that also
+knows how it sees videos; with LoRA its matrices. The same command again goes on where an interrupted run
+stopped. scripts/cache_video_features.py makes the features of all videos ahead.
+"""
+
+from locvlm.config import load_config
+from locvlm.training.arguments import Stage3Config
+
+
+def main() -> None:
+    """Train on videos."""
+    cfg = load_config(Stage3Config)
+
+    # after the configuration, so that --help and a typo answer before torch is loaded
+    from locvlm.data.tokenize import load_tokenizer
+    from locvlm.model.adapter import load_adapter
+    from locvlm.model.freeze import freeze
+    from locvlm.training import stages, video_stage
+    from locvlm.training.profiling.observe import observe
+
+    args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
+    if stages.is_finished(run, args):
+        return
+
+    tokenizer = load_tokenizer(cfg.model.checkpoint)
+    model = stages.open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
+    video_stage.settle_video(model, cfg.video, checkpoint_name=cfg.model.checkpoint)
+    if cfg.model.adapter is not None:
+        load_adapter(model, cfg.model.adapter)  # refuses one made for another frame or other sizes
+    table = freeze(model, train=video_stage.choose_parts(cfg, model, seed=args.seed))
+
+    loader = stages.open_steps(
+        cfg.data,
+        cfg.packing,
+        args,
+        model=model,
+        tokenizer=tokenizer,
+        takes_videos=True,
+        features=video_stage.open_features(cfg, model, args),
+    )
+    trainer = stages.make_trainer(
+        model,
+        args,
+        loader=loader,
+        weights=video_stage.choose_weights(cfg, tokenizer),
+        run=run,
+        optimizer=cfg.optimizer,
+        faults=cfg.faults,
+    )
+    observe(trainer, cfg.profile, run=run.path)  # MFU; with --profile.steps 3 also RUN/profile
+    stages.describe_start(run, loader, table, tokenizer)
+    stages.train(trainer, run)
+    stages.finish(trainer, run, loader, weights=stages.choose_weights(cfg, tokenizer))
+
+
+if __name__ == "__main__":
+    main()
