@@ -38,7 +38,11 @@ _STUFF = 100  # ids of backgrounds begin here, as categories and as segments
 
 
 def encode_mp4(frames: tuple[Image.Image, ...], path: Path) -> None:
-    """Write the frames as H.264, whole or not at all; the bytes do not depend on the number of cores."""
+    """Write the frames as H.264, whole or not at all.
+
+    The pictures are alike in every run but for what coding loses; the bytes are not always: of hundreds of
+    encodings of one clip with a single thread, a few come out differently.
+    """
     partial_path = path.with_name(f".{path.name}.partial")
     with av.open(str(partial_path), "w", format="mp4") as out:
         options = {"crf": str(QUALITY), "preset": "veryfast", "threads": "1"}
