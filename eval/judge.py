@@ -18,6 +18,7 @@ import logging
 import sys
 from pathlib import Path
 
+from locvlm.answering.options import add_server_options, open_server
 from locvlm.evals.judging.attach import needs_verdicts, pairs_of
 from locvlm.evals.judging.rubric import Pair, load_rubric
 from locvlm.evals.parts import collect_folder
@@ -50,14 +51,9 @@ def parse_arguments() -> argparse.Namespace:
         help="take verdicts of the same judge from there",
     )
     parser.add_argument("--ask-again", action="store_true", help="about those whose reply cannot be read")
-    judge = parser.add_argument_group("the judge")
-    judge.add_argument("--server", required=True, help="its URL, up to and with /v1")
-    judge.add_argument("--served-model", default="", help="its name there, if there are several")
-    judge.add_argument("--judge-version", default="", help="the only one to go on with, as replies name it")
-    judge.add_argument("--key-variable", default="", help="environment variable with the API key")
-    judge.add_argument("--concurrency", type=int, default=16, help="answers with the server at a time")
-    judge.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds for a reply")
-    judge.add_argument("--retries", type=int, default=6, help="of an answer, each after a longer wait")
+    parser.add_argument("--server", required=True, help="the judge's URL, up to and with /v1")
+    parser.add_argument("--judge-version", default="", help="the only one to go on with, as replies name it")
+    add_server_options(parser, "the judge's server")
     cost = parser.add_argument_group("what it may cost")
     cost.add_argument("--price-in", type=float, help="of a million tokens that the judge reads")
     cost.add_argument("--price-out", type=float, help="of a million tokens that it writes")
@@ -89,7 +85,6 @@ def main() -> None:
     """Find what is missing, say what it costs, ask, score."""
     args = parse_arguments()
     setup_logging()
-    from locvlm.chat_server import ChatServer, ServerOptions
     from locvlm.evals.judging.ask import ask_judge, find_judging
     from locvlm.evals.judging.cost import Prices, estimate, require_consent
 
@@ -97,16 +92,7 @@ def main() -> None:
     collect_folder(args.output_dir)
     tasks = load_tasks(args.task_dir, tuple(args.tasks.split(",")))
     pairs = read_pairs(args.output_dir, [task for task in tasks if needs_verdicts(task)], args.images)
-    server = ChatServer(
-        ServerOptions(
-            url=args.server,
-            model=args.served_model,
-            key_variable=args.key_variable,
-            concurrency=args.concurrency,
-            timeout_s=args.timeout,
-            num_retries=args.retries,
-        )
-    )
+    server = open_server(args.server, args)
     judging = find_judging(
         args.output_dir, rubric, server.model, version=args.judge_version, reuse=args.reuse
     )

@@ -11,16 +11,17 @@ refused everywhere else; a key given twice is an error. `extends: other.yaml` me
 import dataclasses
 import difflib
 import enum
-import inspect
 import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
+
+from locvlm.config_text import describe, join, keys_of, name_of, to_dict
 
 T = TypeVar("T")
 
@@ -56,25 +57,31 @@ def load_config(cls: type[T], argv: Sequence[str] | None = None) -> T:
     return config
 
 
-def to_dict(config: Any) -> Any:
-    """A config as plain YAML values: dataclasses become dicts, tuples lists, paths text."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
-    if isinstance(config, dict):
-        return {key: to_dict(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return [to_dict(value) for value in config]
-    if isinstance(config, enum.Enum):
-        return config.value
-    return str(config) if isinstance(config, Path) else config
-
-
 def save_config(config: Any, path: str | Path) -> None:
     """Write the resolved config as YAML that `load_config` reads back to an equal one."""
     from locvlm.io import atomic_writer
 
     with atomic_writer(path) as file:
         yaml.safe_dump(to_dict(config), file, sort_keys=False, allow_unicode=True)
+
+
+def read_declared(cls: type[T], path: Path) -> T:
+    """What a YAML file declares: an instance of `cls`, whose `name`, if it has one, is the file's.
+
+    Raises:
+        ValueError: naming the file, for unknown keys, wrong types, what `cls` refuses, or another name.
+    """
+    try:
+        declared: T = convert(cls, read_yaml(path), "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    name = getattr(declared, "name", path.stem)
+    if name != path.stem:
+        kind = cls.__name__.lower()
+        raise ValueError(
+            f"{path} declares {kind} {name!r}; name the file {name}.yaml or the {kind} {path.stem!r}"
+        )
+    return declared
 
 
 # ---- YAML files
@@ -186,7 +193,7 @@ def _index(node: list[Any], name: str, dotted: str) -> int:
 
 
 def _known(cls: type) -> str:
-    return ", ".join(name for name, *_ in _walk(cls, ""))
+    return ", ".join(name for name, *_ in keys_of(cls, ""))
 
 
 # ---- values
@@ -225,12 +232,12 @@ def _convert_dataclass(cls: type, value: Any, where: str) -> Any:
     for name in value:
         if name not in specs:
             raise ValueError(_unknown_key(cls, name, where))
-    values = {name: convert(hints[name], value[name], _join(where, name)) for name in specs if name in value}
+    values = {name: convert(hints[name], value[name], join(where, name)) for name in specs if name in value}
     for name, spec in specs.items():
         is_required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
         if is_required and name not in values:
             raise ValueError(
-                f"{_join(where, name)} is missing; it has no default, give a {_name_of(hints[name])}"
+                f"{join(where, name)} is missing; it has no default, give a {name_of(hints[name])}"
             )
     try:
         return cls(**values)
@@ -280,7 +287,7 @@ def _convert_sequence(kind: Any, arguments: tuple[Any, ...], value: Any, where: 
         raise ValueError(f"{where} must have {len(arguments)} entries, got {len(value)}: {value!r}")
     members = (arguments[:1] or (Any,)) * len(value) if is_open else arguments
     return kind(
-        convert(member, item, _join(where, str(i)))
+        convert(member, item, join(where, str(i)))
         for i, (member, item) in enumerate(zip(members, value, strict=True))
     )
 
@@ -290,7 +297,7 @@ def _convert_dict(arguments: tuple[Any, ...], value: Any, where: str, full: Any)
     if not isinstance(value, dict):
         raise _wrong_type(where, full, value)
     member = arguments[1] if arguments else Any
-    return {key: convert(member, item, _join(where, str(key))) for key, item in value.items()}
+    return {key: convert(member, item, join(where, str(key))) for key, item in value.items()}
 
 
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
@@ -331,7 +338,7 @@ def _resolve_text(value: Any) -> Any:
 
 def _wrong_type(where: str, kind: Any, value: Any) -> ValueError:
     return ValueError(
-        f"{where or 'the config'} must be {_name_of(kind)}, got {_shown(value)}{_fix(kind, value)}"
+        f"{where or 'the config'} must be {name_of(kind)}, got {_shown(value)}{_fix(kind, value)}"
     )
 
 
@@ -358,90 +365,12 @@ def _shown(value: Any) -> str:
 def _unknown_key(cls: type, name: str, where: str) -> str:
     known = [field.name for field in dataclasses.fields(cls) if field.init]
     if other := getattr(cls, "KEYS_ELSEWHERE", {}).get(name):
-        return f"unknown key {_join(where, name)!r}: it is one of {other}"
+        return f"unknown key {join(where, name)!r}: it is one of {other}"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if not near:  # perhaps it belongs to another section
-        everywhere = {key.rsplit(".", 1)[-1]: key for key, *_ in _walk(cls, where)}
+        everywhere = {key.rsplit(".", 1)[-1]: key for key, *_ in keys_of(cls, where)}
         near = [everywhere[match] for match in difflib.get_close_matches(name, everywhere, n=1, cutoff=0.8)]
     else:
-        near = [_join(where, near[0])]
+        near = [join(where, near[0])]
     hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-    return f"unknown key {_join(where, name)!r}; {hint}"
-
-
-def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
-
-
-# ---- --help
-
-
-def describe(cls: type) -> str:
-    """The text of `--help`: every key with its type, default and the comment beside it in the source."""
-    title = (inspect.getdoc(cls) or cls.__name__).splitlines()[0]
-    lines = [title, "", "--config FILE", "    YAML file with the keys below as nested sections", ""]
-    for key, kind, default, comment in _walk(cls, ""):
-        lines.append(f"--{key} {_name_of(kind)} {default}".rstrip())
-        if comment:
-            lines.append(f"    {comment}")
-    return "\n".join(lines) + "\n"
-
-
-def _walk(cls: type, where: str) -> Iterator[tuple[str, Any, str, str]]:
-    """(dotted key, type, default as text, comment) of every leaf; `N` stands for an index into a list."""
-    hints = typing.get_type_hints(cls)
-    comments = _comments(cls)
-    for field in dataclasses.fields(cls):
-        kind, name = hints[field.name], _join(where, field.name)
-        section, is_list = _section_of(kind)
-        if section is not None:
-            yield from _walk(section, f"{name}.N" if is_list else name)
-            continue
-        default = "(required)"
-        if field.default is not dataclasses.MISSING:
-            shown = yaml.safe_dump(to_dict(field.default), default_flow_style=True).splitlines()[0]
-            default = f"(default: {shown})"
-        elif field.default_factory is not dataclasses.MISSING:
-            default = f"(default: {to_dict(field.default_factory())})"
-        yield name, kind, default, comments.get(field.name, "")
-
-
-def _section_of(kind: Any) -> tuple[type | None, bool]:
-    """(the dataclass inside `kind`, whether it is a list of them): X, X | None and tuple[X, ...] hold one."""
-    if dataclasses.is_dataclass(kind):
-        return typing.cast(type, kind), False
-    origin = typing.get_origin(kind)
-    for member in typing.get_args(kind):
-        if origin in (typing.Union, types.UnionType, tuple, list) and member is not Ellipsis:
-            section, is_list = _section_of(member)
-            if section is not None:
-                return section, is_list or origin in (tuple, list)
-    return None, False
-
-
-def _comments(cls: type) -> dict[str, str]:
-    """{field: comment at the end of its line} from the source of a dataclass and its bases."""
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if dataclasses.is_dataclass(base):
-            for match in re.finditer(r"^ +(\w+) *:[^#\n]*#\s*(.+)$", inspect.getsource(base), re.MULTILINE):
-                found[match[1]] = match[2]
-    return found
-
-
-def _name_of(kind: Any) -> str:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_name_of(member) for member in arguments)
-    if origin is Literal:
-        return " or ".join(repr(choice) for choice in arguments)
-    if (origin or kind) in (tuple, list):
-        members = [_name_of(member) for member in arguments if member is not Ellipsis]
-        return f"list of {', '.join(members)}" if members else "list"
-    if (origin or kind) is dict:
-        return "section of key: value"
-    if kind is types.NoneType:
-        return "null"
-    if dataclasses.is_dataclass(kind):
-        return f"section with the keys {', '.join(field.name for field in dataclasses.fields(kind))}"
-    return {str: "text", Path: "path", bool: "true or false"}.get(kind, getattr(kind, "__name__", str(kind)))
+    return f"unknown key {join(where, name)!r}; {hint}"

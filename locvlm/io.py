@@ -124,6 +124,35 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, parse_json_line(line, where=f"{path}:{number}")
 
 
+def first_character(path: str | Path) -> str:
+    """The first character of a file that is not white space; empty if there is none."""
+    with open(path, "rb") as file:
+        while (byte := file.read(1)).isspace():
+            pass
+    return byte.decode("ascii", errors="replace")
+
+
+def read_entries(path: str | Path, *, expected: str, by_content: bool = False) -> Iterator[tuple[str, Any]]:
+    """(where, entry) of a file that is one JSON array, or JSON Lines if its name ends in .jsonl.
+
+    Args:
+        expected: what the file should hold, for the message.
+        by_content: it is JSON Lines if it does not begin with a bracket, whatever its name.
+
+    Raises:
+        ValueError: naming the file, if it is neither.
+    """
+    if first_character(path) != "[" if by_content else Path(path).suffix == ".jsonl":
+        for number, row in read_jsonl(path):
+            yield f"{path}:{number}", row
+        return
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: expected {expected}, got {type(entries).__name__}")
+    for index, entry in enumerate(entries):
+        yield f"{path}: entry {index}", entry
+
+
 def parse_json_line(line: bytes, *, where: str) -> dict[str, Any]:
     """The one JSON object on a line; `where` (file and line number) opens the message of the ValueError."""
     try:

@@ -14,7 +14,8 @@ from typing import IO, Any
 import yaml
 
 from locvlm import dist
-from locvlm.config import save_config, to_dict
+from locvlm.config import save_config
+from locvlm.config_text import to_dict
 from locvlm.io import write_json
 from locvlm.locks import hold_lock
 from locvlm.log import MetricsWriter

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
-from locvlm.config import convert, load_config, save_config, to_dict
+from locvlm.config import convert, load_config, save_config
+from locvlm.config_text import to_dict
 
 
 @dataclass(frozen=True, kw_only=True)

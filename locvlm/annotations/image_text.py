@@ -15,7 +15,7 @@ import msgspec
 from locvlm.annotations.coco import read_coco
 from locvlm.annotations.instruct import read_llava_entries, sample_from_llava
 from locvlm.constants import IMAGE_TOKEN
-from locvlm.io import Ledger
+from locvlm.io import Ledger, first_character
 from locvlm.records import ImageAnnotation
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def read_image_text(path: str | Path, ledger: Ledger, *, fast: bool = True) -> I
     Raises:
         ValueError: see `read_coco` and `sample_from_llava`; and for a text-only entry.
     """
-    if Path(path).suffix != ".jsonl" and _first_character(path) == "{":
+    if Path(path).suffix != ".jsonl" and first_character(path) == "{":
         yield from read_coco(captions=path, ledger=ledger, fast=fast)
         return
     pairs = _decode_pairs(Path(path)) if fast else None
@@ -105,10 +105,3 @@ def _caption_of(entry: Any, *, where: str) -> tuple[str, str, str]:
     if sample.image is None:
         raise ValueError(f'{where}: expected an image with its caption, the entry has no "image"')
     return sample.id, sample.image, " ".join(sample.branches[0][-1].answer.split())
-
-
-def _first_character(path: str | Path) -> str:
-    with open(path, encoding="utf-8") as file:
-        while (character := file.read(1)).isspace():
-            pass
-    return character

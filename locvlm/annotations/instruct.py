@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from locvlm.constants import IMAGE_TOKEN, VIDEO_TOKEN
-from locvlm.io import read_json, read_jsonl
+from locvlm.io import read_entries
 from locvlm.records import Sample, Turn
 
 Layout = Literal["multi_turn", "separate"]
@@ -34,15 +34,7 @@ def read_llava(path: str | Path) -> Iterator[Sample]:
 
 def read_llava_entries(path: str | Path) -> Iterator[tuple[str, Any]]:
     """(where, entry) of a file that is one JSON array, or JSON Lines if its name ends in .jsonl."""
-    if Path(path).suffix == ".jsonl":
-        for number, row in read_jsonl(path):
-            yield f"{path}:{number}", row
-        return
-    data = read_json(path)
-    if not isinstance(data, list):
-        raise ValueError(f"{path}: expected LLaVA JSON, an array of conversations, got {type(data).__name__}")
-    for index, entry in enumerate(data):
-        yield f"{path}: entry {index}", entry
+    yield from read_entries(path, expected="LLaVA JSON, an array of conversations")
 
 
 def sample_from_llava(entry: Any, *, where: str) -> Sample:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from locvlm.io import read_json
+from locvlm.io import read_entries
 from locvlm.records import Query, Record
 
 NAME_SLOT = "{}"
@@ -216,13 +216,10 @@ def _pick(choices: Sequence[str], place: str, column: str, where: str) -> str:
 
 def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where, entry) of a JSON file that is one array of objects."""
-    entries = read_json(path)
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: expected one array of objects, got {type(entries).__name__}")
-    for index, entry in enumerate(entries):
+    for where, entry in read_entries(path, expected="one array of objects"):
         if not isinstance(entry, dict):
-            raise ValueError(f"{path}: entry {index}: expected an object, got {entry!r}")
-        yield f"{path}: entry {index}", entry
+            raise ValueError(f"{where}: expected an object, got {entry!r}")
+        yield where, entry
 
 
 def _text(entry: dict[str, Any], name: str, where: str) -> str:

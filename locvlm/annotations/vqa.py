@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from locvlm.annotations.by_image import records_by_image
 from locvlm.io import Ledger, read_json, read_jsonl
 from locvlm.records import Query, Record
 
@@ -210,7 +211,7 @@ def read_llava_questions(path: str | Path, answered: Iterable[VqaQuestion]) -> I
 # ---- records
 
 
-def records_by_image(questions: Iterable[VqaQuestion], **source: Any) -> Iterator[Record]:
+def records_of_questions(questions: Iterable[VqaQuestion], **source: Any) -> Iterator[Record]:
     """One record per image with all its questions, so that they share its tokens, in order of appearance.
 
     `source` of a query is its question_id with its `facts`, which is all that scoring needs; a record's is
@@ -219,18 +220,19 @@ def records_by_image(questions: Iterable[VqaQuestion], **source: Any) -> Iterato
     Raises:
         ValueError: for two images with the same name in different folders, as it is what tells records apart.
     """
-    queries: dict[str, list[Query]] = {}
-    for item in questions:
-        facts = {"question_id": item.question_id, **item.facts}
-        queries.setdefault(item.image, []).append(
-            Query(objective="vqa", question=item.question, answer=item.answer, source=facts)
+    asked = (
+        (
+            item.image,
+            Query(
+                objective="vqa",
+                question=item.question,
+                answer=item.answer,
+                source={"question_id": item.question_id, **item.facts},
+            ),
         )
-    seen: dict[str, str] = {}
-    for image, asked in queries.items():
-        record_id = Path(image).stem
-        if seen.setdefault(record_id, image) != image:
-            raise ValueError(f"two images with the name {record_id}: {seen[record_id]} and {image}")
-        yield Record(id=record_id, image=image, queries=tuple(asked), source=dict(source))
+        for item in questions
+    )
+    yield from records_by_image(asked, source=source)
 
 
 def _is_usable(question: VqaQuestion, ledger: Ledger) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from locvlm.annotations.by_image import records_by_image
 from locvlm.io import read_jsonl
 from locvlm.records import Query, Record
 
@@ -56,31 +57,29 @@ def read_vsr(path: str | Path, *, folders: Folders = "one") -> Iterator[Record]:
         ValueError: naming the line, for a field that is missing or of another type, a label that is neither 0
             nor 1, or a link without its split; naming the file, if it asks nothing.
     """
-    by_image: dict[str, list[Query]] = {}
+    nothing = f"{path}: expected captions as VSR publishes them, there are none"
+    yield from records_by_image(_captions(path, folders), source={"file": Path(path).name}, nothing=nothing)
+
+
+def _captions(path: str | Path, folders: Folders) -> Iterator[tuple[str, Query]]:
+    """(image, query) of every caption."""
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
         _require_fields(row, where)
         image = row["image"] if folders == "one" else _in_its_split(row, where)
-        query = Query(
-            objective="vqa",
-            question=row["caption"].strip(),
-            answer=ANSWERS[row["label"]],
-            source={
-                "question_id": number,
-                "options": list(reversed(ANSWERS)),
-                "relation": row["relation"],
-                "relation_kind": _KIND_OF.get(row["relation"], "unallocated"),
-            },
-        )
-        by_image.setdefault(image, []).append(query)
-    if not by_image:
-        raise ValueError(f"{path}: expected captions as VSR publishes them, there are none")
-    for image, queries in by_image.items():
-        yield Record(
-            id=PurePosixPath(image).stem,
-            image=image,
-            queries=tuple(queries),
-            source={"file": Path(path).name},
+        yield (
+            image,
+            Query(
+                objective="vqa",
+                question=row["caption"].strip(),
+                answer=ANSWERS[row["label"]],
+                source={
+                    "question_id": number,
+                    "options": list(reversed(ANSWERS)),
+                    "relation": row["relation"],
+                    "relation_kind": _KIND_OF.get(row["relation"], "unallocated"),
+                },
+            ),
         )
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from locvlm.io import read_json
+from locvlm.annotations.by_image import records_by_image
+from locvlm.io import read_entries
 from locvlm.records import Query, Record
 
 Form = Literal["two-way", "four-way", "captions"]
@@ -43,6 +44,7 @@ FOUR_WAY_B = (
     "Is the {0} to the left of, to the right of, in front of or behind the {1}? "
     "Answer left, right, front or behind."
 )
+_LIST = "a list of images with captions, as What'sUp publishes it"
 CAPTION = "Which sentence describes the image?"  # ours, for scoring the captions themselves
 _TWO_WAY = {"left": LEFT_RIGHT, "on": ON_UNDER, "front": FRONT_BEHIND}  # by the relation that is named first
 _FOUR_WAY = {
@@ -93,18 +95,21 @@ def read_whatsup(path: str | Path, *, form: Form = "two-way", seed: int = 0) -> 
     Raises:
         ValueError: naming the entry that has another form, or an image that is there twice.
     """
+    asked = _controlled(path, form=form, seed=seed)
+    yield from records_by_image(
+        asked, source={"file": Path(path).name}, nothing=f"{path}: expected {_LIST}, it is empty"
+    )
+
+
+def _controlled(path: str | Path, *, form: Form, seed: int) -> Iterator[tuple[str, Query]]:
+    """(image, query) of every entry; an image comes once."""
     seen: set[str] = set()
-    for where, row in _entries(path):
+    for where, row in read_entries(path, expected=_LIST):
         image, captions = _read_row(row, where)
         if image in seen:
             raise ValueError(f"{where}: the image {image} is there twice")
         seen.add(image)
-        yield Record(
-            id=PurePosixPath(image).stem,
-            image=image,
-            queries=(_controlled_query(image, captions, where, form=form, seed=seed),),
-            source={"file": Path(path).name},
-        )
+        yield image, _controlled_query(image, captions, where, form=form, seed=seed)
 
 
 def _read_row(row: Any, where: str) -> tuple[str, list[str]]:
@@ -169,20 +174,20 @@ def read_whatsup_pairs(path: str | Path, *, images: Images, seed: int = 0) -> It
     Raises:
         ValueError: naming the row that has another form.
     """
-    by_image: dict[str, list[Query]] = {}
-    for number, (where, row) in enumerate(_entries(path)):
+    asked = _pairs(path, images=images, seed=seed)
+    yield from records_by_image(
+        asked, source={"file": Path(path).name}, nothing=f"{path}: expected {_LIST}, it is empty"
+    )
+
+
+def _pairs(path: str | Path, *, images: Images, seed: int) -> Iterator[tuple[str, Query]]:
+    """(image, query) of every row."""
+    for number, (where, row) in enumerate(read_entries(path, expected=_LIST)):
         is_row = isinstance(row, list) and len(row) == 3 and isinstance(row[0], int | str)
         if not is_row or not all(isinstance(text, str) for text in row[1:]):
             raise ValueError(f"{where}: expected [image id, right caption, wrong caption], got {row!r}")
         image = f"{int(row[0]):012d}.jpg" if images == "coco" else f"{row[0]}.jpg"
-        by_image.setdefault(image, []).append(_pair_query(row, number, where, images=images, seed=seed))
-    for image, queries in by_image.items():
-        yield Record(
-            id=PurePosixPath(image).stem,
-            image=image,
-            queries=tuple(queries),
-            source={"file": Path(path).name},
-        )
+        yield image, _pair_query(row, number, where, images=images, seed=seed)
 
 
 def _pair_query(row: list[Any], number: int, where: str, *, images: Images, seed: int) -> Query:
@@ -207,11 +212,3 @@ def _pair_query(row: list[Any], number: int, where: str, *, images: Images, seed
         answer=true.relation,
         source={"question_id": number, "options": options, "relation": true.relation},
     )
-
-
-def _entries(path: str | Path) -> Iterator[tuple[str, Any]]:
-    rows = read_json(path)
-    if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{path}: expected a list of images with captions, as What'sUp publishes it")
-    for index, row in enumerate(rows):
-        yield f"{path}: entry {index}", row

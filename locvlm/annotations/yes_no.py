@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from locvlm.io import read_json, read_jsonl
+from locvlm.annotations.by_image import records_by_image
+from locvlm.io import read_entries
 from locvlm.records import Query, Record
 
 _OBJECT = re.compile(r"is there an? (.+) in the im", re.IGNORECASE)
@@ -28,34 +29,20 @@ def read_yes_no(path: str | Path) -> Iterator[Record]:
         ValueError: naming the entry, for a field that is missing or of another type, a label that is neither
             yes nor no, or a question_id that occurs twice; naming the file, if it asks nothing.
     """
-    by_image: dict[str, list[Query]] = {}
+    nothing = f"{path}: expected questions as POPE publishes them, there are none"
+    yield from records_by_image(_questions(path), source={"file": Path(path).name}, nothing=nothing)
+
+
+def _questions(path: str | Path) -> Iterator[tuple[str, Query]]:
+    """(image, query) of every question; those about COCO are JSON Lines in files named .json."""
     seen: set[int | str] = set()
-    for where, entry in _entries(path):
+    for where, entry in read_entries(path, expected="questions", by_content=True):
         image, query = _read_entry(entry, where)
         question_id = query.source["question_id"]
         if question_id in seen:
             raise ValueError(f"{where}: the question_id {question_id!r} is there twice")
         seen.add(question_id)
-        by_image.setdefault(image, []).append(query)
-    if not by_image:
-        raise ValueError(f"{path}: expected questions as POPE publishes them, there are none")
-    for image, queries in by_image.items():
-        yield Record(
-            id=Path(image).stem, image=image, queries=tuple(queries), source={"file": Path(path).name}
-        )
-
-
-def _entries(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """(where, entry) of a file that is one array or JSON Lines; its first character tells."""
-    with open(path, "rb") as file:
-        while (first := file.read(1)).isspace():
-            pass
-    if first != b"[":
-        for number, row in read_jsonl(path):
-            yield f"{path}:{number}", row
-        return
-    for index, entry in enumerate(read_json(path)):
-        yield f"{path}: entry {index}", entry
+        yield image, query
 
 
 def _read_entry(entry: Any, where: str) -> tuple[str, Query]:

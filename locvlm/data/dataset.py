@@ -22,7 +22,7 @@ from locvlm.data.byte_ranges import read_range
 from locvlm.data.index_cache import open_index
 from locvlm.data.shards import ShardSample, ShardSamples, read_member
 from locvlm.data.video_folder import VideoFolder
-from locvlm.io import parse_json_line, record_from_json, resolve_inside
+from locvlm.io import first_character, parse_json_line, record_from_json, resolve_inside
 from locvlm.records import Record, Sample
 
 Kind = Literal["records", "llava", "webdataset"]
@@ -50,7 +50,7 @@ class JsonObjects:
             raise ValueError(
                 f"no such data file: {self.path}; build it first, or correct the path of its source"
             )
-        is_array = _first_byte(self.path) == b"["
+        is_array = first_character(self.path) == "["
         kind, build = ("array", _index_array) if is_array else ("lines", _index_lines)
         self._index = open_index(kind, [self.path], lambda: build(self.path))
         if not len(self.spans):
@@ -180,14 +180,6 @@ def _read_caption(sample: ShardSample, where: str) -> str:
         return " ".join(read_member(sample, sample.caption).decode().split())
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: its .txt is not UTF-8: {error}") from error
-
-
-def _first_byte(path: Path) -> bytes:
-    """The first byte that is not white space; empty if there is none."""
-    with open(path, "rb") as file:
-        while (byte := file.read(1)).isspace():
-            pass
-    return byte
 
 
 def _index_lines(path: Path) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from locvlm.config import convert, read_yaml
+from locvlm.config import read_declared
 from locvlm.evals.task import Task, load_tasks
 
 logger = logging.getLogger(__name__)
@@ -71,13 +71,7 @@ def load_bundle(path: Path) -> Bundle:
         ValueError: naming the file, for unknown keys, wrong types, a name that differs from the file's, and
             what `Bundle` refuses.
     """
-    try:
-        bundle: Bundle = convert(Bundle, read_yaml(path), "")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if bundle.name != path.stem:
-        raise ValueError(f"{path} declares bundle {bundle.name!r}; name the file {bundle.name}.yaml")
-    return bundle
+    return read_declared(Bundle, path)
 
 
 def select_tasks(

@@ -16,7 +16,7 @@ from typing import Any
 
 from locvlm.annotations.refcoco import read_refcoco
 from locvlm.annotations.video_qa import read_tgif_qa, read_video_qa, read_video_qa_list
-from locvlm.annotations.vqa import ImageNames, VqaQuestion, read_gqa, read_vqav2, records_by_image
+from locvlm.annotations.vqa import ImageNames, VqaQuestion, read_gqa, read_vqav2, records_of_questions
 from locvlm.annotations.vsr import read_vsr
 from locvlm.annotations.whatsup import read_whatsup, read_whatsup_pairs
 from locvlm.annotations.yes_no import read_yes_no
@@ -35,7 +35,7 @@ _MAX_DROPPED_FRACTION = 0.01  # of a benchmark's questions; its figure would not
 def read_gqa_records(path: Path) -> Iterator[Record]:
     """GQA's questions; `source` holds question_id, types and isBalanced."""
     ledger = Ledger(f"questions of {path.name}")
-    yield from records_by_image(_counted(read_gqa(path, ledger), ledger), dataset="gqa")
+    yield from records_of_questions(_counted(read_gqa(path, ledger), ledger), dataset="gqa")
 
 
 def read_vqav2_records(path: Path, *, annotations: Path, names: ImageNames = "2014") -> Iterator[Record]:
@@ -47,7 +47,7 @@ def read_vqav2_records(path: Path, *, annotations: Path, names: ImageNames = "20
     """
     ledger = Ledger(f"questions of {path.name}")
     questions = read_vqav2(path, annotations, ledger, names=names)
-    yield from records_by_image(_counted(questions, ledger), dataset="vqav2")
+    yield from records_of_questions(_counted(questions, ledger), dataset="vqav2")
 
 
 def _counted(questions: Iterator[VqaQuestion], ledger: Ledger) -> Iterator[VqaQuestion]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from locvlm.answering.answerer import Decoding
-from locvlm.config import convert, read_yaml
+from locvlm.config import read_declared
 from locvlm.evals.metrics import BREAKDOWNS, METRICS
 from locvlm.evals.parse import PARSERS
 from locvlm.evals.readers import READERS, checked_options
@@ -211,16 +211,7 @@ def load_task(path: Path) -> Task:
     Raises:
         ValueError: for unknown keys, wrong types, or a name that differs from the file's.
     """
-    values = read_yaml(path)
-    try:
-        task: Task = convert(Task, values, "")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if task.name != path.stem:
-        raise ValueError(
-            f"{path} declares task {task.name!r}; name the file {task.name}.yaml or the task {path.stem!r}"
-        )
-    return task
+    return read_declared(Task, path)
 
 
 def load_tasks(folder: Path, names: tuple[str, ...]) -> list[Task]:

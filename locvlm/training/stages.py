@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from locvlm import dist
-from locvlm.config import read_yaml, to_dict
+from locvlm.config import read_yaml
+from locvlm.config_text import to_dict
 from locvlm.coords.contract import CoordinateContract, require_same
 from locvlm.data.clips import clip_pixels
 from locvlm.data.collate import Visual

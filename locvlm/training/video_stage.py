@@ -6,7 +6,7 @@ from dataclasses import asdict
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from locvlm.config import to_dict
+from locvlm.config_text import to_dict
 from locvlm.data.feature_cache import FeatureCache
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.video import VideoPooling

@@ -8,7 +8,7 @@ from locvlm.annotations.vqa import (
     read_gqa,
     read_llava_questions,
     read_vqav2,
-    records_by_image,
+    records_of_questions,
 )
 from locvlm.io import Ledger, record_from_json, record_to_json
 
@@ -177,7 +177,7 @@ def test_a_list_of_llava_gets_its_answers_from_the_questions_file(tmp_path):
 
 
 def test_a_record_holds_all_questions_of_an_image_and_survives_the_disk(tmp_path):
-    first, second = records_by_image(read_vqav2(*vqav2_files(tmp_path), Ledger()), data_set="vqav2")
+    first, second = records_of_questions(read_vqav2(*vqav2_files(tmp_path), Ledger()), data_set="vqav2")
     assert (first.id, len(first.queries), len(second.queries)) == ("COCO_train2014_000000000001", 2, 1)
     assert first.source == {"data_set": "vqav2"}
     assert first.queries[1].source == {
@@ -197,13 +197,13 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(ValueError, match=r"two images with the name n1: a/n1\.jpg and b/n1\.jpg"):
-        list(records_by_image(read_llava_questions(path, answered)))
+        list(records_of_questions(read_llava_questions(path, answered)))
 
 
 def test_real_vqav2(shared_data):
     folder = shared_data / "vqa_gqa"
     questions = read_vqav2(folder / "vqav2_questions.json", folder / "vqav2_annotations.json", Ledger())
-    (record,) = records_by_image(questions)
+    (record,) = records_of_questions(questions)
     assert (folder / record.image).is_file()
     assert [query.answer for query in record.queries] == ["net", "pitcher", "orange"]
     assert record.queries[0].source["answers"].count("net") == 6
@@ -212,12 +212,12 @@ def test_real_vqav2(shared_data):
 
 def test_real_gqa(shared_data):
     folder = shared_data / "vqa_gqa"
-    (record,) = records_by_image(read_gqa(folder / "gqa_questions_a.json", Ledger()))
+    (record,) = records_of_questions(read_gqa(folder / "gqa_questions_a.json", Ledger()))
     assert (folder / record.image).is_file()
     assert (record.queries[0].question, record.queries[0].answer) == (
         "What is hanging above the chalkboard?",
         "picture",
     )
     assert record.queries[0].source["types"]["structural"] == "query"
-    (record,) = records_by_image(read_gqa(folder / "gqa_questions_b.json", Ledger()))
+    (record,) = records_of_questions(read_gqa(folder / "gqa_questions_b.json", Ledger()))
     assert (record.image, record.queries[0].source["isBalanced"]) == ("n166008.jpg", False)

@@ -3,7 +3,8 @@ import shlex
 
 import pytest
 
-from locvlm.config import load_config, to_dict
+from locvlm.config import load_config
+from locvlm.config_text import to_dict
 from locvlm.io import read_json
 from locvlm.training.arguments import Stage1Config, Stage2Config, Stage3Config, check_training
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from locvlm.chat_server import Question
-from locvlm.config import convert, read_yaml
+from locvlm.config import read_declared
 
 MAX_SCORE = 5
 _DIGEST_CHARACTERS = 8
@@ -77,11 +77,7 @@ def load_rubric(path: Path) -> Rubric:
     Raises:
         ValueError: for unknown keys, wrong types, or a text without place for what is judged.
     """
-    try:
-        rubric: Rubric = convert(Rubric, read_yaml(path), "")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return rubric
+    return read_declared(Rubric, path)
 
 
 @functools.lru_cache(maxsize=1024)  # judges say few different things, a hundred thousand times

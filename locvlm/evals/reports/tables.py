@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from locvlm.config import convert, read_yaml
+from locvlm.config import read_declared
 from locvlm.evals.metrics import BREAKDOWNS, METRICS
 
 
@@ -155,13 +155,7 @@ def load_table(path: Path) -> Table:
     Raises:
         ValueError: naming the file, for unknown keys, wrong types, and what `Table` refuses.
     """
-    try:
-        table: Table = convert(Table, read_yaml(path), "")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if table.name != path.stem:
-        raise ValueError(f"{path} declares table {table.name!r}; name the file {table.name}.yaml")
-    return table
+    return read_declared(Table, path)
 
 
 def load_tables(folder: Path) -> list[Table]:

@@ -1,0 +1,1 @@
+"""The questions of a task put through lmms-eval, and its answers beside ours."""
