@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from locvlm.building.build import begin_build
-from locvlm.building.listing import hash_of_names, list_files, read_list
+from locvlm.building.listing import add_video_options, hash_of_names, list_videos
 from locvlm.building.options import add_build_options, first
 from locvlm.building.parallel import map_in_order
 from locvlm.building.segmenting.videos import SegmentedVideo, Tally, answer_all, extract_frames
-from locvlm.data.video import VIDEO_EXTENSIONS
 from locvlm.io import resolve_inside, write_jsonl
 from locvlm.log import setup_logging
 
@@ -29,9 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--videos", type=Path, required=True, help="folder of the videos")
-    parser.add_argument("--video-list", type=Path, help="only these, a path a line")
-    parser.add_argument("--num-frames", type=int, default=8)
+    add_video_options(parser)
     add_build_options(
         parser,
         out="list of the frames, JSON Lines; they are written beside it",
@@ -49,7 +46,7 @@ def main() -> None:
     """List, extract, write the list."""
     args = parse_arguments()
     setup_logging()
-    videos = read_list(args.video_list) if args.video_list else list_files(args.videos, VIDEO_EXTENSIONS)
+    videos = list_videos(args)
     build = begin_build(args, inputs=[], listed=hash_of_names(videos))
     if build is None:
         return

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from locvlm.building.build import Build, begin_build
-from locvlm.building.listing import hash_of_names, list_files, read_list
+from locvlm.building.listing import add_video_options, hash_of_names, list_videos
 from locvlm.building.options import add_build_options, first
 from locvlm.building.segmenting.options import (
     add_segmenter_options,
@@ -39,7 +39,6 @@ from locvlm.building.segmenting.videos import (
     read_segments,
     segment_video,
 )
-from locvlm.data.video import VIDEO_EXTENSIONS
 from locvlm.io import Ledger, resolve_inside, write_jsonl
 from locvlm.log import setup_logging
 from locvlm.objectives.select import SelectionConfig, make_negatives
@@ -52,9 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--videos", type=Path, required=True, help="folder of the videos")
-    parser.add_argument("--video-list", type=Path, help="only these, a path a line")
-    parser.add_argument("--num-frames", type=int, default=8)
+    add_video_options(parser)
     add_segmenter_options(parser)
     parser.add_argument(
         "--segments", type=Path, help="what an earlier --segments-only wrote, instead of these"
@@ -90,7 +87,7 @@ def main() -> None:
         if build is not None:
             write_records(args, lambda: read_segments(args.segments), build)
         return
-    videos = read_list(args.video_list) if args.video_list else list_files(args.videos, VIDEO_EXTENSIONS)
+    videos = list_videos(args)
     build = begin_build(
         args, inputs=segmenter_inputs(args), image_root=args.videos, listed=hash_of_names(videos)
     )

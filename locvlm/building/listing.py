@@ -1,5 +1,6 @@
 """Which files there are to work on: in a folder, in a zip, or in a list."""
 
+import argparse
 import hashlib
 import zipfile
 from collections.abc import Collection, Iterable
@@ -7,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from locvlm.annotations.instruct import read_llava_entries
 from locvlm.data.archive import require_readable_root
+from locvlm.data.video import VIDEO_EXTENSIONS
 
 
 def list_files(root: Path, extensions: Collection[str]) -> list[str]:
@@ -57,6 +59,18 @@ def read_list(path: Path, *, key: str = "image") -> list[str]:
     if not names:
         raise ValueError(f"{path} lists no {key}; expected a path a line, or LLaVA JSON")
     return list(names)
+
+
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `list_videos` reads, and how many frames of each are taken."""
+    parser.add_argument("--videos", type=Path, required=True, help="folder of the videos")
+    parser.add_argument("--video-list", type=Path, help="only these, a path a line")
+    parser.add_argument("--num-frames", type=int, default=8)
+
+
+def list_videos(args: argparse.Namespace) -> list[str]:
+    """The videos of the list, or of the folder; see `read_list` and `list_files`."""
+    return read_list(args.video_list) if args.video_list else list_files(args.videos, VIDEO_EXTENSIONS)
 
 
 def hash_of_names(names: Iterable[str]) -> str:

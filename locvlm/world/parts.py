@@ -78,6 +78,31 @@ class Parts:
                 stale.unlink()
             save_json(started, self.made_by)
 
+    def write(
+        self,
+        write_part: Callable[[int], int],
+        merge: Callable[[], None],
+        *,
+        made: Iterable[Path],
+        workers: int | None,
+        what: str,
+    ) -> bool:
+        """Make the split, or go on with it; False where it stood already.
+
+        Args:
+            write_part: see `make`.
+            merge: makes the files of the whole split from what the parts say.
+            made: the files that `write_part` makes, where they stand.
+            workers: see `make`, as for `what`.
+        """
+        if self.is_complete():
+            return False
+        self.clear_other(made)
+        self.make(write_part, workers=workers, what=what)
+        merge()
+        self.finish()
+        return True
+
     def make(self, write_part: Callable[[int], int], *, workers: int | None, what: str) -> None:
         """Have every part written, by several processes.
 

@@ -127,13 +127,12 @@ def write_split(split: Split, out: Path, *, workers: int | None = None) -> bool:
         ValueError: if the split is unknown or empty.
     """
     require_split(split, "scenes")
-    parts = _parts(split, out)
-    if parts.is_complete():
-        return False
-    folder = out / "images" / split.name
+    parts, folder = _parts(split, out), out / "images" / split.name
     folder.mkdir(parents=True, exist_ok=True)
-    parts.clear_other(folder.glob("*.jpg"))
-    parts.make(partial(_write_part, parts=parts, split=split, out=out), workers=workers, what="scene")
-    _merge(parts, split, out)
-    parts.finish()
-    return True
+    return parts.write(
+        partial(_write_part, parts=parts, split=split, out=out),
+        partial(_merge, parts, split, out),
+        made=folder.glob("*.jpg"),
+        workers=workers,
+        what="scene",
+    )

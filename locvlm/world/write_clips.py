@@ -13,6 +13,7 @@ DIR/annotations/qa_clips_SPLIT.jsonl           records: the short questions alon
 import random
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -254,14 +255,13 @@ def write_clips(split: Split, out: Path, *, workers: int | None = None) -> bool:
         ValueError: if the split is unknown or empty.
     """
     require_split(split, "clips")
-    parts = _parts(split, out)
-    if parts.is_complete():
-        return False
-    folder = out / "videos" / split.name
+    parts, folder = _parts(split, out), out / "videos" / split.name
     folder.mkdir(parents=True, exist_ok=True)
     pngs = out / "annotations" / f"panoptic_clips_{split.name}"
-    parts.clear_other([*folder.glob("*.mp4"), *pngs.glob("*/*.png")])
-    parts.make(partial(_write_part, parts=parts, split=split, out=out), workers=workers, what="clip")
-    _merge(parts, split, out)
-    parts.finish()
-    return True
+    return parts.write(
+        partial(_write_part, parts=parts, split=split, out=out),
+        partial(_merge, parts, split, out),
+        made=chain(folder.glob("*.mp4"), pngs.glob("*/*.png")),
+        workers=workers,
+        what="clip",
+    )

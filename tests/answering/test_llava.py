@@ -87,6 +87,21 @@ def test_answers_are_those_of_transformers_one_at_a_time_on_padded_images(llava,
     assert len({text for of_image in expected for text in of_image}) >= 6
 
 
+def test_a_question_without_an_image_is_asked_as_text_alone(llava, stock, asked):
+    model, processor, _ = stock
+    expected = []
+    for question in QUESTIONS:
+        inputs = processor(text=f"USER: {question} ASSISTANT:", return_tensors="pt")
+        ids = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+        said = processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        expected.append(said.strip())
+    blind = Asked(image=None, questions=QUESTIONS)
+    alone, *_ = llava.answer([blind], SHORT)
+    assert alone == expected
+    mixed = llava.answer([asked[0], blind, asked[1]], SHORT)
+    assert mixed == [llava.answer([asked[0]], SHORT)[0], expected, llava.answer([asked[1]], SHORT)[0]]
+
+
 def test_options_are_scored_as_transformers_loss_has_them(llava, stock, asked):
     model, _, read = stock
     options = [[["Yes", "No", "A red cross."] for _ in item.questions] for item in asked]

@@ -4,13 +4,9 @@ import math
 from dataclasses import replace
 
 import pytest
-import torch
 
 from locvlm.answering.answerer import Asked, Decoding, OptionScore
 from locvlm.data.image import load_image
-from locvlm.data.prompt import render_question
-from locvlm.data.tokenize import tokenize_prompts
-from locvlm.model.generate import answer_one
 from locvlm.model.likelihood import likelihood_of_one
 
 SHORT = Decoding(max_new_tokens=6)
@@ -29,37 +25,11 @@ def asked(tiny_world) -> list[Asked]:
     return [*items[:5], blind[0], *items[5:], blind[1], Asked(image=items[0].image, questions=[])]
 
 
-def ids_of(answerer, item: Asked, question: str, answer: str = "") -> list[int]:
-    text = render_question(question, answerer.conversation, item.image is not None) + answer
-    [ids] = tokenize_prompts([text], answerer.tokenizer, answerer.model.spec.num_image_tokens)
-    return ids
-
-
-def pixels_of(answerer, item: Asked) -> torch.Tensor | None:
-    return None if item.image is None else torch.from_numpy(answerer.pixels(item.image))
-
-
 @pytest.mark.parametrize("max_batch_tokens", [1, 300, 32768])
 def test_answers_are_those_of_one_question_at_a_time_in_batches_of_any_size(
-    answerer, asked, max_batch_tokens
+    answerer, asked, max_batch_tokens, one_by_one
 ):
-    tokenizer = answerer.tokenizer
-    expected = [
-        [
-            tokenizer.decode(
-                answer_one(
-                    answerer.model,
-                    ids_of(answerer, item, question),
-                    pixels_of(answerer, item),
-                    eos_token_id=tokenizer.eos_token_id,
-                    max_new_tokens=6,
-                ),
-                skip_special_tokens=True,
-            ).strip()
-            for question in item.questions
-        ]
-        for item in asked
-    ]
+    expected = one_by_one(answerer, asked, max_new_tokens=6)
     assert replace(answerer, max_batch_tokens=max_batch_tokens).answer(asked, SHORT) == expected
     assert len({answer for answers in expected for answer in answers}) > 20
 
@@ -89,7 +59,7 @@ def test_draws_and_beams_do_not_depend_on_the_batch_either(answerer, asked, deco
     assert together != answerer.answer(asked, SHORT)
 
 
-def test_an_options_score_is_its_likelihood_behind_the_question(answerer, asked):
+def test_an_options_score_is_its_likelihood_behind_the_question(answerer, asked, ids_of, pixels_of):
     options = [[OPTIONS[: 1 + k % 3] for k in range(len(item.questions))] for item in asked]
     scores = answerer.option_scores(asked, options)
     compared = 0

@@ -4,37 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from locvlm.answering.answerer import Asked, Decoding, num_frames_of
 from locvlm.answering.baselines import Baseline
-from locvlm.answering.locvlm import load_answerer
 from locvlm.answering.server import ServerAnswerer
 from locvlm.data.clips import clip_pixels, read_clip
 from locvlm.data.image import load_image
-from locvlm.data.prompt import render_question
-from locvlm.data.tokenize import tokenize_prompts
-from locvlm.model.generate import answer_one
 from locvlm.model.likelihood import likelihood_of_one
 
 NUM_FRAMES = 6
 SHORT = Decoding(max_new_tokens=6)
 WORDINGS = ["Where is the red square?", "What is at (0, 1, 2, 3)?", "Is there a green bar?", "Why?"]
 OPTIONS = ["There is a red square.", "A"]
-
-
-@pytest.fixture(scope="module")
-def video_answerer(tiny_world):
-    """The untrained checkpoint in fp64, made for videos, with weights so large that answers differ."""
-    loaded = load_answerer(tiny_world.init, dtype=torch.float64)
-    with torch.no_grad():
-        for parameter in loaded.model.model.language_model.layers.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(8.0)
-    video = {"num_frames": NUM_FRAMES, "order": "temporal_spatial", "pad_frames": None}
-    loaded.model.config.locvlm = {**loaded.model.config.locvlm, "video": video}
-    return loaded
 
 
 @pytest.fixture
@@ -58,44 +40,18 @@ def asked(tiny_world, clip) -> list[Asked]:
     ]
 
 
-def ids_of(answerer, item: Asked, question: str, answer: str = "") -> list[int]:
-    spec = answerer.model.spec
-    text = render_question(question, answerer.conversation, not item.is_blind) + answer
-    num_tokens = spec.num_video_tokens if item.frames else spec.num_image_tokens
-    [ids] = tokenize_prompts([text], answerer.tokenizer, num_tokens)
-    return ids
-
-
-def pixels_of(answerer, item: Asked) -> torch.Tensor | None:
-    if item.frames:
-        return torch.stack([torch.from_numpy(answerer.pixels(frame)) for frame in item.frames])
-    return None if item.image is None else torch.from_numpy(answerer.pixels(item.image))
-
-
 @pytest.mark.parametrize("max_batch_tokens", [1, 32768])
-def test_answers_about_videos_are_those_of_one_question_at_a_time(video_answerer, asked, max_batch_tokens):
-    tokenizer = video_answerer.tokenizer
-    expected = [
-        [
-            tokenizer.decode(
-                answer_one(
-                    video_answerer.model,
-                    ids_of(video_answerer, item, question),
-                    pixels_of(video_answerer, item),
-                    eos_token_id=tokenizer.eos_token_id,
-                    max_new_tokens=6,
-                ),
-                skip_special_tokens=True,
-            ).strip()
-            for question in item.questions
-        ]
-        for item in asked
-    ]
+def test_answers_about_videos_are_those_of_one_question_at_a_time(
+    video_answerer, asked, max_batch_tokens, one_by_one
+):
+    expected = one_by_one(video_answerer, asked, max_new_tokens=6)
     assert replace(video_answerer, max_batch_tokens=max_batch_tokens).answer(asked, SHORT) == expected
     assert len({answer for answers in expected for answer in answers}) > 6
 
 
-def test_options_about_videos_have_the_likelihood_behind_the_question(video_answerer, asked):
+def test_options_about_videos_have_the_likelihood_behind_the_question(
+    video_answerer, asked, ids_of, pixels_of
+):
     options = [[OPTIONS for _ in item.questions] for item in asked]
     scores = video_answerer.option_scores(asked, options)
     compared = 0

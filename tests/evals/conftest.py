@@ -1,6 +1,6 @@
 """A scripted answerer, records with images on disk, and judged answers written by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,13 +11,15 @@ import pytest
 from PIL import Image
 
 from locvlm.coords.contract import CoordinateContract
+from locvlm.evals.asking import AskOptions, ask
 from locvlm.evals.judged import Judged
 from locvlm.evals.parse import Reading
+from locvlm.evals.questions import read_questions
 from locvlm.evals.reports.answers import Answers, Run
 from locvlm.evals.store import PredictionMeta
 from locvlm.evals.task import Task, TaskData, load_tasks
 from locvlm.geometry import Box
-from locvlm.io import write_records
+from locvlm.io import write_json, write_records
 from locvlm.objectives.render import render_query
 from locvlm.records import Prediction, Query, Record
 
@@ -207,3 +209,43 @@ def val(tmp_path) -> SimpleNamespace:
         records.append(Record(id=f"r{i}", image=f"{i}.png", width=WIDTH, height=HEIGHT, queries=queries))
     write_records(tmp_path / "val.jsonl", records)
     return SimpleNamespace(path=tmp_path / "val.jsonl", images=tmp_path / "images", records=records)
+
+
+@pytest.fixture
+def video_questions() -> Callable[[Path, Sequence[str]], None]:
+    """video_questions(folder, "aba"): files q.json and a.json with a question about each of these videos."""
+
+    def write(folder: Path, names: Sequence[str]) -> None:
+        ids = [str(number) for number in range(len(names))]
+        asked = [
+            {"video_name": name, "question": f"what is {i}", "question_id": i}
+            for i, name in zip(ids, names, strict=True)
+        ]
+        write_json(folder / "q.json", asked)
+        write_json(folder / "a.json", [{"answer": "red", "question_id": i} for i in ids])
+
+    return write
+
+
+@pytest.fixture
+def video_task() -> Callable[..., Task]:
+    """video_task(folder, shows="frame"): asks what `video_questions` wrote; videos are called v_a.mp4."""
+
+    def make(folder: Path, *, shows: str) -> Task:
+        options = {"answers": "a.json", "videos": "v_{}.mp4"}
+        data = TaskData(reader="video_qa", file="q.json", options=options, objective="vqa", shows=shows)
+        return Task(name="t", version=1, data=data.below(folder), parse="text", metrics=("exact_match",))
+
+    return make
+
+
+@pytest.fixture
+def answers_to() -> Callable[..., list[Prediction]]:
+    """answers_to(task, folder, answerer, images="real"): the predictions, all of one window."""
+
+    def ask_all(task: Task, folder: Path, answerer: object, images: str = "real") -> list[Prediction]:
+        questions = read_questions(folder / "q.json", task, images=images)
+        (window,) = ask(answerer, task, questions, AskOptions(image_root=folder, images=images))
+        return window
+
+    return ask_all

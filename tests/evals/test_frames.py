@@ -1,54 +1,34 @@
 """Models of images are asked about the middle frame of each video; as images, videos are refused."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from locvlm.evals.asking import AskOptions, ask
 from locvlm.evals.questions import read_questions
 from locvlm.evals.store import lacks_image
-from locvlm.evals.task import Task, TaskData
+from locvlm.evals.task import TaskData
 from locvlm.io import write_records
 from locvlm.records import Query, Record
 
 
 @pytest.fixture
-def folder(tmp_path, write_clip):
+def folder(tmp_path, write_clip, video_questions):
     """Questions about two videos of three frames, the middle ones gray 60 and 160, and about one not here."""
     for name, gray in (("v_a.mkv", 60), ("v_b.mp4", 160)):
         write_clip(tmp_path / name, [np.full((64, 96, 3), gray + d, dtype=np.uint8) for d in (-50, 0, 50)])
-    names = ("a", "b", "c", "a")
-    asked = [
-        {"video_name": name, "question": f"what is {n}", "question_id": str(n)}
-        for n, name in enumerate(names)
-    ]
-    answers = [{"answer": "red", "question_id": str(n)} for n in range(len(names))]
-    (tmp_path / "q.json").write_text(json.dumps(asked))
-    (tmp_path / "a.json").write_text(json.dumps(answers))
+    video_questions(tmp_path, "abca")
     return tmp_path
 
 
 @pytest.fixture
-def task(folder):
-    data = TaskData(
-        reader="video_qa",
-        file="q.json",
-        options={"answers": "a.json", "videos": "v_{}.mp4"},
-        objective="vqa",
-        shows="frame",
-    )
-    return Task(name="t", version=1, data=data.below(folder), parse="text", metrics=("exact_match",))
+def task(folder, video_task):
+    return video_task(folder, shows="frame")
 
 
-def answers_to(task, folder, answerer, images="real"):
-    questions = read_questions(folder / "q.json", task, images=images)
-    (window,) = ask(answerer, task, questions, AskOptions(image_root=folder, images=images))
-    return window
-
-
-def test_a_videos_questions_share_its_middle_frame_and_a_missing_one_is_told(task, folder, scripted):
+def test_a_videos_questions_share_its_middle_frame_and_a_missing_one_is_told(
+    task, folder, scripted, answers_to
+):
     answerer = scripted(lambda question, image: "red")
     predictions = answers_to(task, folder, answerer)
     assert [p.id for p in predictions] == ["a/0", "a/1", "b/0", "c/0"]
@@ -61,7 +41,9 @@ def test_a_videos_questions_share_its_middle_frame_and_a_missing_one_is_told(tas
     assert predictions[0].gold["source"]["question"] == "what is 0"
 
 
-def test_shuffled_frames_are_those_of_other_videos_and_blank_ones_show_nothing(task, folder, scripted):
+def test_shuffled_frames_are_those_of_other_videos_and_blank_ones_show_nothing(
+    task, folder, scripted, answers_to
+):
     answerer = scripted(lambda question, image: "red")
     answers_to(task, folder, answerer, images="shuffled")
     assert len(answerer.shown) == 2  # the third video is one of the others' stand-ins

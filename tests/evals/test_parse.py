@@ -38,6 +38,18 @@ def test_a_box_is_read_in_source_pixels(about):
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        "(10, 20, 30, 40) or (1, 2, 3, 4)",
+        "[[10, 20, 30, 40], [1, 2, 3, 4]]",
+        "(10, 20, 300, 40)? No: (10, 20, 30, 40).",  # what no encoder writes is no box
+    ],
+)
+def test_of_several_boxes_the_first_that_can_be_one_is_read(about, answer):
+    assert read_location(answer, about) == Box(20, 10, 60, 20)
+
+
+@pytest.mark.parametrize(
     "answer", [ABSENT, ABSENT + ".", "there is no such  object in the image", f"No. {ABSENT}"]
 )
 def test_the_absent_sentence_is_read_whatever_its_case_spacing_and_end(about, answer):

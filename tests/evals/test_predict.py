@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from locvlm.answering.answerer import NoAnswer
 from locvlm.evals.asking import MEAN_COLOR, AskOptions, ask
 from locvlm.evals.predict import predict_task
 from locvlm.evals.questions import overlap_fraction, read_questions, shuffled_images
@@ -175,6 +176,46 @@ def test_nothing_to_ask_and_ids_that_occur_twice_are_errors(val, locpred_task):
     write_records(val.path, [val.records[0], val.records[0]])
     with pytest.raises(ValueError, match="record id 'r0' occurs twice"):
         read_questions(val.path, locpred_task)
+
+
+def test_a_record_without_an_image_is_asked_about_with_nothing_to_see(val, scripted, tasks):
+    query = Query(objective="vqa", question="Which side is the bus?", answer="left")
+    write_records(
+        val.path, [Record(id="t", image=None, queries=(query,)), replace(val.records[0], queries=(query,))]
+    )
+    seen = []
+
+    def say(question, image):
+        seen.append(image is not None)
+        return "left"
+
+    task = tasks["coco_spatial_direct_horizontal"]
+    options = AskOptions(image_root=val.images)
+    [predictions] = ask(scripted(say), task, read_questions(val.path, task), options)
+    assert seen == [False, True]
+    assert [(p.image, p.answer, p.failed) for p in predictions] == [(None, "left", ""), ("0.png", "left", "")]
+
+
+def test_a_question_that_a_model_does_not_take_without_an_image_has_failed_and_is_counted(
+    val, scripted, tasks, tmp_path
+):
+    query = Query(objective="vqa", question="Which side is the bus?", answer="left")
+    write_records(
+        val.path, [Record(id="t", image=None, queries=(query,)), replace(val.records[0], queries=(query,))]
+    )
+    task = tasks["coco_spatial_direct_horizontal"]
+    answerer = scripted(lambda question, image: NoAnswer("no image") if image is None else "left")
+    path = predict_task(
+        answerer,
+        task,
+        records=val.path,
+        folder=tmp_path / "out",
+        options=AskOptions(image_root=val.images),
+        checkpoint=CHECKPOINT,
+    )
+    assert [p.failed for p in read_predictions(path)] == ["no answer: no image", ""]
+    result = score_folder(tmp_path / "out", [task])["tasks"][task.name]
+    assert (result["asked"], result["answered"], result["failed"]) == (2, 1, 1)
 
 
 def test_a_record_without_image_size_is_refused_before_anything_is_asked(val, tasks):

@@ -64,6 +64,22 @@ def test_every_question_is_counted_once(contract, locpred_task):
     assert result["centre_box"]["acc50"] == 0
 
 
+def test_answers_with_several_boxes_are_counted_and_the_table_says_so(contract, locpred_task):
+    rows = [*ROWS, answered("e", f"{RIGHT} or {WRONG}"), answered("f", f"{WRONG}, {RIGHT}")]
+    result = score_rows(locpred_task, [judge(row, parse="location", contract=contract) for row in rows])
+    assert result["several_locations"] == 2
+    assert result["scores"]["acc50"] == 2 / 6  # a and e: the first counts
+    assert "2 hold several locations, of which the first is read" in format_table({"tasks": {"t": result}})
+    only_one_each = score_rows(locpred_task, [judge(r, parse="location", contract=contract) for r in ROWS])
+    assert "several_locations" not in only_one_each
+    assert "several" not in format_table({"tasks": {"t": only_one_each}})
+
+
+def test_an_answer_about_a_side_has_no_locations_to_count(contract):
+    assert not judge(answered("a", f"left {RIGHT} {WRONG}"), parse="side", contract=contract).says_several
+    assert not judge(answered("a", f"left {RIGHT} {WRONG}"), parse="side", contract=None).says_several
+
+
 def test_a_metric_that_cannot_be_computed_here_is_named_and_the_others_are_there(
     contract, locpred_task, monkeypatch
 ):

@@ -1,6 +1,5 @@
 """Models of videos are shown whole ones by as many frames as they were made for; models of images refuse."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,6 @@ from locvlm.evals.asking import AskOptions, ask, windows
 from locvlm.evals.bundle import Selection
 from locvlm.evals.questions import read_questions
 from locvlm.evals.store import lacks_image
-from locvlm.evals.task import Task, TaskData
 
 NUM_FRAMES = 3
 
@@ -33,43 +31,25 @@ def sees_videos(scripted):
 
 
 @pytest.fixture
-def folder(tmp_path, write_clip):
+def folder(tmp_path, write_clip, video_questions):
     """Questions about a video of nine frames, one of a single frame, one cut off and one that is not here."""
     grays = [20 * k for k in range(1, 10)]
     write_clip(tmp_path / "v_a.mp4", [np.full((64, 96, 3), gray, dtype=np.uint8) for gray in grays])
     write_clip(tmp_path / "v_b.mkv", [np.full((64, 96, 3), 160, dtype=np.uint8)])
     whole = (tmp_path / "v_a.mp4").read_bytes()
     (tmp_path / "v_c.mp4").write_bytes(whole[: len(whole) // 2])
-    names = ("a", "b", "c", "d", "a")
-    asked = [
-        {"video_name": name, "question": f"what is {n}", "question_id": str(n)}
-        for n, name in enumerate(names)
-    ]
-    answers = [{"answer": "red", "question_id": str(n)} for n in range(len(names))]
-    (tmp_path / "q.json").write_text(json.dumps(asked))
-    (tmp_path / "a.json").write_text(json.dumps(answers))
+    video_questions(tmp_path, "abcda")
     return tmp_path
 
 
 @pytest.fixture
-def task(folder):
-    data = TaskData(
-        reader="video_qa",
-        file="q.json",
-        options={"answers": "a.json", "videos": "v_{}.mp4"},
-        objective="vqa",
-        shows="video",
-    )
-    return Task(name="t", version=1, data=data.below(folder), parse="text", metrics=("exact_match",))
+def task(folder, video_task):
+    return video_task(folder, shows="video")
 
 
-def answers_to(task, folder, answerer, images="real"):
-    questions = read_questions(folder / "q.json", task, images=images)
-    (window,) = ask(answerer, task, questions, AskOptions(image_root=folder, images=images))
-    return window
-
-
-def test_a_videos_questions_share_its_frames_and_unreadable_ones_are_told(task, folder, sees_videos):
+def test_a_videos_questions_share_its_frames_and_unreadable_ones_are_told(
+    task, folder, sees_videos, answers_to
+):
     predictions = answers_to(task, folder, sees_videos)
     assert sees_videos.batches == [[2, 1]]
     middles = [40, 100, 160]  # of three equal parts of the nine
@@ -85,7 +65,7 @@ def test_a_videos_questions_share_its_frames_and_unreadable_ones_are_told(task, 
         assert any(word in by_id[f"{name}/0"].failed for word in reason.split("|"))
 
 
-def test_blank_and_shuffled_videos_have_as_many_frames(task, folder, sees_videos):
+def test_blank_and_shuffled_videos_have_as_many_frames(task, folder, sees_videos, answers_to):
     answers_to(task, folder, sees_videos, images="blank")
     assert all(len(set(frames)) == 1 and len(frames) == NUM_FRAMES for frames in sees_videos.shown)
     assert len(sees_videos.shown) == 4
@@ -117,10 +97,8 @@ def test_of_a_bundle_a_model_of_images_is_asked_the_rest(task, scripted, sees_vi
         answerable_by(scripted(lambda question, image: "red"), by_itself)
 
 
-def test_few_videos_share_a_window_however_few_questions_each_has(task, folder):
-    asked = [{"video_name": f"x{n:02}", "question": "what is it", "question_id": str(n)} for n in range(20)]
-    (folder / "q.json").write_text(json.dumps(asked))
-    (folder / "a.json").write_text(json.dumps([{"answer": "red", "question_id": str(n)} for n in range(20)]))
+def test_few_videos_share_a_window_however_few_questions_each_has(task, folder, video_questions):
+    video_questions(folder, [f"x{n:02}" for n in range(20)])
     questions = read_questions(folder / "q.json", task)
     assert [len(window) for window in windows(questions, 256)] == [8, 8, 4]
     assert [len(window) for window in windows(questions, 3)] == [3] * 6 + [2]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 import time
@@ -42,6 +43,17 @@ def run(repo_root, tmp_path):
         return done.stderr
 
     return run_program
+
+
+@pytest.fixture
+def program(monkeypatch, repo_root):
+    """program("eval/run.py", "--model", ...): the program in this process, which has loaded torch already."""
+
+    def run_here(path, *arguments):
+        monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
+        runpy.run_path(str(repo_root / path), run_name="__main__")
+
+    return run_here
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """scripts/chat.py and scripts/draw_frames.py as a user starts them."""
 
 import json
-import runpy
 import shutil
 
 import numpy as np
@@ -12,15 +11,6 @@ from locvlm.answering.answerer import Decoding
 from locvlm.answering.locvlm import load_answerer
 from locvlm.evals.chat import Talk
 from locvlm.export.hf import export_hf
-
-
-@pytest.fixture
-def program(monkeypatch, repo_root):
-    def run(path, *arguments):
-        monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
-        runpy.run_path(str(repo_root / path), run_name="__main__")
-
-    return run
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ checkpoint.
 
 import json
 import re
-import runpy
 import shutil
 from pathlib import Path
 
@@ -22,17 +21,6 @@ from locvlm.evals.small_evaluation import SmallEvaluation
 from locvlm.evals.task import load_tasks
 from locvlm.io import read_json, read_jsonl
 from locvlm.model.generate import answer_one
-
-
-@pytest.fixture
-def program(monkeypatch, repo_root):
-    """program("eval/run.py", "--model", ...): the program in this process."""
-
-    def run(path, *arguments):
-        monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
-        runpy.run_path(str(repo_root / path), run_name="__main__")
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import runpy
 from dataclasses import replace
 
 import numpy as np
@@ -19,17 +18,6 @@ from locvlm.io import read_json, read_jsonl, record_to_json, write_jsonl
 from locvlm.records import Query, Record
 
 COLORS = {"red": (255, 0, 0), "blue": (0, 0, 255), "green": (0, 255, 0)}
-
-
-@pytest.fixture
-def program(monkeypatch, repo_root):
-    """program("eval/run.py", "--model", ...): the program in this process."""
-
-    def run(path, *arguments):
-        monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
-        runpy.run_path(str(repo_root / path), run_name="__main__")
-
-    return run
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 from dataclasses import asdict
 
 import numpy as np
@@ -14,17 +13,6 @@ from locvlm.io import read_json
 from locvlm.records import Prediction
 
 TASK = "activitynet_qa_frame"
-
-
-@pytest.fixture
-def program(monkeypatch, repo_root):
-    """program("eval/judge.py", "--yes", ...): the program in this process."""
-
-    def run(path, *arguments):
-        monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
-        runpy.run_path(str(repo_root / path), run_name="__main__")
-
-    return run
 
 
 @pytest.fixture

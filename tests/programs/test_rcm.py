@@ -1,7 +1,5 @@
 import json
 import pickle
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -12,17 +10,6 @@ from locvlm.objectives.rcm import CELLS
 
 RCM = "data_builders/rcm.py"
 PER_CELL = {"train": 3, "val": 2}
-
-
-@pytest.fixture
-def run(repo_root, tmp_path):
-    def run_program(program, *arguments, fails=False):
-        command = [sys.executable, str(repo_root / program), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
-        assert (done.returncode != 0) is fails, done.stderr
-        return done.stderr
-
-    return run_program
 
 
 @pytest.fixture
