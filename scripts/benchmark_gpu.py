@@ -24,11 +24,10 @@ scripts/plan.py --mfu-from reads the files.
 import argparse
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
+from locvlm.benchmarks.result import add_out_option, describe_machine, settings_of
 from locvlm.log import setup_logging
-from locvlm.runs import environment
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--out", type=Path, help="JSON to write; the lines are printed in any case")
+    add_out_option(parser)
     parser.add_argument("--budget-s", type=float, default=540, help="stop cleanly after so many seconds")
     parser.add_argument("--rounds", type=int, default=4, help="timed steps of each case")
     parser.add_argument("--variants", nargs="+", choices=("l", "b"), default=["l", "b"])
@@ -64,12 +63,11 @@ def main() -> None:
     # after the command line, so that --help and a typo answer before torch is loaded
     import torch
 
-    from locvlm.training.benchmark.bench import Bench
-    from locvlm.training.benchmark.cases import SIZES, TOY_SIZES, chosen, list_groups
-    from locvlm.training.benchmark.estimates import plan_lines
-    from locvlm.training.benchmark.machine import describe_device
-    from locvlm.training.benchmark.results import Report, goal_lines, line_of, spread_lines
-    from locvlm.training.benchmark.run import run_groups
+    from locvlm.benchmarks.gpu.bench import Bench
+    from locvlm.benchmarks.gpu.cases import SIZES, TOY_SIZES, chosen, list_groups
+    from locvlm.benchmarks.gpu.estimates import plan_lines
+    from locvlm.benchmarks.gpu.results import Report, goal_lines, line_of, spread_lines
+    from locvlm.benchmarks.gpu.run import run_groups
     from locvlm.training.plan.machines import gpu_named
 
     variants: list[Any] = ["toy"] if args.toy else args.variants
@@ -85,8 +83,8 @@ def main() -> None:
     device = torch.device("cpu" if args.toy else "cuda")
     report = Report(
         out=args.out,
-        machine={**environment(), **describe_device(device)},
-        settings={name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()},
+        machine=describe_machine(device.type),
+        settings=settings_of(args),
         peak_flops=peak_flops,
     )
     bench = Bench(

@@ -98,7 +98,7 @@ def test_it_starts_where_deepspeed_is_not_installed(repo_root):
         "import importlib.util, sys\n"
         "found = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name == 'deepspeed' else found(name, *rest)\n"
-        "import locvlm.training.benchmark.run, locvlm.training.profiling.observe\n"
+        "import locvlm.benchmarks.gpu.run, locvlm.training.profiling.observe\n"
         "sys.exit('deepspeed was imported' if 'deepspeed' in sys.modules else 0)\n"
     )
     done = subprocess.run(

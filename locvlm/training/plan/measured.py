@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from locvlm.io import read_json
-from locvlm.training.benchmark.results import FORMAT
 from locvlm.training.plan.report import table
 from locvlm.training.plan.settings import RunConfig, scope_of
 from locvlm.training.plan.shapes import StageName
+
+FORMAT = 1  # of the file; raise it when a reader would misunderstand
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

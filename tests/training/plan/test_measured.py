@@ -6,8 +6,7 @@ from locvlm.data.mixture import Source
 from locvlm.io import write_json
 from locvlm.model.lora import LoraSettings
 from locvlm.training.arguments import DataConfig, ModelConfig, Stage2Config
-from locvlm.training.benchmark.results import FORMAT
-from locvlm.training.plan.measured import closest, comparison, describe, read_measurements
+from locvlm.training.plan.measured import FORMAT, closest, comparison, describe, read_measurements
 
 SETUP = {"lora": None, "liger": False, "compiled": "no", "quantize": None, "optimizer": "bf16"}
 WORKLOAD = {"checkpointing": False, "attention": "sdpa", "mode": "shared_prefix", "pairs": 8}

@@ -1,7 +1,7 @@
 import pytest
 
-from locvlm.training.benchmark.cases import SIZES, chosen, config_of, list_groups
-from locvlm.training.benchmark.estimates import estimate, parameters_of, plan_lines, state_bytes
+from locvlm.benchmarks.gpu.cases import SIZES, chosen, config_of, list_groups
+from locvlm.benchmarks.gpu.estimates import estimate, parameters_of, plan_lines, state_bytes
 from locvlm.training.plan.machines import GPUS
 
 H100 = {"memory_bytes": GPUS["h100-80g"].memory_bytes, "rounds": 4, "peak_flops": 989e12}

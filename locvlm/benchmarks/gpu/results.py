@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any, Literal
 
 from locvlm.io import write_json
+from locvlm.training.plan.measured import FORMAT
 
-FORMAT = 1  # of the file; raise it when a reader would misunderstand
 Status = Literal["ok", "failed", "wrong", "not here", "does not fit", "not started"]
 
 

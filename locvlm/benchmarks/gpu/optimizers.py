@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from locvlm.training.benchmark.cases import OptimizerName
+from locvlm.benchmarks.gpu.cases import OptimizerName
 
 STATE_BYTES: dict[OptimizerName, int] = {"fp32": 12, "bf16": 4, "8bit": 2}
 _CHUNK = 2**28  # values whose gradients are in fp32 at a time

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from locvlm.benchmarks.gpu.cases import Setup, config_of
+from locvlm.benchmarks.gpu.models import build_model, choose_attention
+from locvlm.benchmarks.gpu.optimizers import MasterAdamW, build_optimizer
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.lora import LoraSettings
-from locvlm.training.benchmark.cases import Setup, config_of
-from locvlm.training.benchmark.models import build_model, choose_attention
-from locvlm.training.benchmark.optimizers import MasterAdamW, build_optimizer
 
 CPU = torch.device("cpu")
 
@@ -47,7 +47,7 @@ def test_what_needs_a_gpu_says_so_on_a_cpu():
 
 
 def test_masters_step_as_adamw_on_fp32_weights_does(monkeypatch):
-    monkeypatch.setattr("locvlm.training.benchmark.optimizers._CHUNK", 10)  # several chunks
+    monkeypatch.setattr("locvlm.benchmarks.gpu.optimizers._CHUNK", 10)  # several chunks
     torch.manual_seed(0)
     exact = [torch.nn.Parameter(torch.randn(4, 3).bfloat16().float()) for _ in range(3)]
     ours = [torch.nn.Parameter(parameter.detach().bfloat16()) for parameter in exact]

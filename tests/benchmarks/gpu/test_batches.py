@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from locvlm.benchmarks.gpu.batches import conversations_per_row, draw_conversations, make_step
+from locvlm.benchmarks.gpu.cases import config_of
 from locvlm.constants import NO_SAMPLE
 from locvlm.data.packing import OverlongSampleError
-from locvlm.training.benchmark.batches import conversations_per_row, draw_conversations, make_step
-from locvlm.training.benchmark.cases import config_of
 from locvlm.training.throughput import count_branches
 
 TOY = config_of("toy")

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from transformers import LlavaConfig
 
+from locvlm.benchmarks.gpu.cases import Attention, Setup, config_of
 from locvlm.model.freeze import freeze
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.lora import apply_lora
 from locvlm.training import kernels
-from locvlm.training.benchmark.cases import Attention, Setup, config_of
 from locvlm.training.plan.shapes import meta_model
 
 

@@ -1,7 +1,7 @@
 import pytest
 
+from locvlm.benchmarks.gpu.results import CaseResult, Report, Timed, goals, line_of, loss_spread
 from locvlm.io import read_json
-from locvlm.training.benchmark.results import CaseResult, Report, Timed, goals, line_of, loss_spread
 
 PEAK = 1e15
 

@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from locvlm.training.benchmark.cases import Setup, Sizes, Workload
-from locvlm.training.benchmark.estimates import Estimate, estimate
-from locvlm.training.benchmark.results import CaseResult, Report, Status, line_of
+from locvlm.benchmarks.gpu.cases import Setup, Sizes, Workload
+from locvlm.benchmarks.gpu.estimates import Estimate, estimate
+from locvlm.benchmarks.gpu.results import CaseResult, Report, Status, line_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 import torch
 
+from locvlm.benchmarks.gpu import correctness
+from locvlm.benchmarks.gpu.cases import Workload
 from locvlm.model import locvlm
-from locvlm.training.benchmark import correctness
-from locvlm.training.benchmark.cases import Workload
 
 CPU = torch.device("cpu")
 

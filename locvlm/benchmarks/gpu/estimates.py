@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from locvlm.training.benchmark.cases import Group, Setup, Sizes, Workload, config_of
-from locvlm.training.benchmark.optimizers import STATE_BYTES
+from locvlm.benchmarks.gpu.cases import Group, Setup, Sizes, Workload, config_of
+from locvlm.benchmarks.gpu.optimizers import STATE_BYTES
 from locvlm.training.plan.data import ASSUMED
 from locvlm.training.plan.flops import Load, flops_by_direction, total_flops
 from locvlm.training.plan.memory import Precision, activation_bytes, usable_bytes, weight_bytes

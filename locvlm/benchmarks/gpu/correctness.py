@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
+from locvlm.benchmarks.gpu.batches import draw_conversations, make_step
+from locvlm.benchmarks.gpu.bench import Attempt, attempt
+from locvlm.benchmarks.gpu.cases import Attention, Workload, config_of
+from locvlm.benchmarks.gpu.models import choose_attention, random_model
+from locvlm.benchmarks.gpu.results import Status
+from locvlm.benchmarks.gpu.steps import to_device
 from locvlm.model.freeze import freeze
 from locvlm.model.locvlm import LocVLM
-from locvlm.training.benchmark.batches import draw_conversations, make_step
-from locvlm.training.benchmark.bench import Attempt, attempt
-from locvlm.training.benchmark.cases import Attention, Workload, config_of
-from locvlm.training.benchmark.models import choose_attention, random_model
-from locvlm.training.benchmark.results import Status
-from locvlm.training.benchmark.steps import to_device
 
 _FP32_LOSS, _FP32_GRADIENT = 1e-5, 5e-5  # relative; gradients by the length of their difference
 _BF16_TIMES = 2.0

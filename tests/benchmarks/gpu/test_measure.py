@@ -3,12 +3,12 @@ import time
 import pytest
 import torch
 
-from locvlm.training.benchmark.bench import Bench, DeviceLost, attempt
-from locvlm.training.benchmark.cases import TOY_SIZES, Setup, Workload
-from locvlm.training.benchmark.measure import largest_that_fits, start, time_step
-from locvlm.training.benchmark.results import Report
-from locvlm.training.benchmark.run import run_groups
-from locvlm.training.benchmark.steps import build
+from locvlm.benchmarks.gpu.bench import Bench, DeviceLost, attempt
+from locvlm.benchmarks.gpu.cases import TOY_SIZES, Setup, Workload
+from locvlm.benchmarks.gpu.measure import largest_that_fits, start, time_step
+from locvlm.benchmarks.gpu.results import Report
+from locvlm.benchmarks.gpu.run import run_groups
+from locvlm.benchmarks.gpu.steps import build
 
 CPU = torch.device("cpu")
 PLAIN = Setup(variant="toy", stage="stage2")
@@ -97,8 +97,8 @@ def test_a_case_that_fails_later_keeps_its_first_rounds_and_the_others_go_on(ben
             raise RuntimeError("kernel")
         return time_step(built, running, bench)
 
-    monkeypatch.setattr("locvlm.training.benchmark.run.time_step", failing)
-    monkeypatch.setattr("locvlm.training.benchmark.correctness.check_paths", lambda device, paths: [])
+    monkeypatch.setattr("locvlm.benchmarks.gpu.run.time_step", failing)
+    monkeypatch.setattr("locvlm.benchmarks.gpu.correctness.check_paths", lambda device, paths: [])
     one = bench()
     run_groups([(PLAIN, (Workload(pairs=1), Workload(pairs=4)))], one)
     rounds = {case.workload["pairs"]: len(case.timed.step_s) for case in one.report.cases.values()}
@@ -118,8 +118,8 @@ def test_after_a_lost_device_nothing_is_tried(bench, monkeypatch):
     def lost(setup, device):
         raise DeviceLost("illegal memory access")
 
-    monkeypatch.setattr("locvlm.training.benchmark.run.build", lost)
-    monkeypatch.setattr("locvlm.training.benchmark.correctness.check_paths", lambda device, paths: [])
+    monkeypatch.setattr("locvlm.benchmarks.gpu.run.build", lost)
+    monkeypatch.setattr("locvlm.benchmarks.gpu.correctness.check_paths", lambda device, paths: [])
     one = bench()
     run_groups([(PLAIN, (Workload(),)), (Setup(variant="toy", stage="stage1"), (Workload(pairs=1),))], one)
     assert {case.reason for case in one.report.cases.values()} == {

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from locvlm.training.benchmark.batches import (
+from locvlm.benchmarks.gpu.batches import (
     Conversations,
     conversations_per_row,
     draw_conversations,
     make_step,
 )
-from locvlm.training.benchmark.bench import Attempt, Bench, attempt, free, synchronize
-from locvlm.training.benchmark.cases import Workload, config_of
-from locvlm.training.benchmark.estimates import needed_bytes
-from locvlm.training.benchmark.models import choose_attention
-from locvlm.training.benchmark.results import Timed
-from locvlm.training.benchmark.steps import Built, train_pass, train_step, watched
+from locvlm.benchmarks.gpu.bench import Attempt, Bench, attempt, free, synchronize
+from locvlm.benchmarks.gpu.cases import Workload, config_of
+from locvlm.benchmarks.gpu.estimates import needed_bytes
+from locvlm.benchmarks.gpu.models import choose_attention
+from locvlm.benchmarks.gpu.results import Timed
+from locvlm.benchmarks.gpu.steps import Built, train_pass, train_step, watched
 from locvlm.training.plan.flops import flops_by_direction, total_flops, useful_flops
 from locvlm.training.plan.loads import add_loads, executed_load, useful_load
 from locvlm.training.plan.shapes import shape_of

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Iterator, Sequence
 
-from locvlm.training.benchmark import correctness
-from locvlm.training.benchmark.bench import Bench, DeviceLost, attempt, case_name, free
-from locvlm.training.benchmark.cases import Group, Setup, Workload
-from locvlm.training.benchmark.estimates import build_seconds
-from locvlm.training.benchmark.measure import Running, search, start, time_step
-from locvlm.training.benchmark.steps import Built, build
+from locvlm.benchmarks.gpu import correctness
+from locvlm.benchmarks.gpu.bench import Bench, DeviceLost, attempt, case_name, free
+from locvlm.benchmarks.gpu.cases import Group, Setup, Workload
+from locvlm.benchmarks.gpu.estimates import build_seconds
+from locvlm.benchmarks.gpu.measure import Running, search, start, time_step
+from locvlm.benchmarks.gpu.steps import Built, build
 
 logger = logging.getLogger(__name__)
 

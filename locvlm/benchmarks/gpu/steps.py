@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from locvlm.benchmarks.gpu.cases import Setup
+from locvlm.benchmarks.gpu.models import build_model, compile_blocks, compile_model
+from locvlm.benchmarks.gpu.optimizers import Optimizer, build_optimizer
 from locvlm.model.locvlm import LocVLM
-from locvlm.training.benchmark.cases import Setup
-from locvlm.training.benchmark.models import build_model, compile_blocks, compile_model
-from locvlm.training.benchmark.optimizers import Optimizer, build_optimizer
 from locvlm.training.profiling.timeline import Timeline, watch_forward
 
 _MAX_NORM = 1.0  # TrainingArguments' own

@@ -1,0 +1,1 @@
+"""What scripts/benchmark_*.py share: ways timed in turns, the machine, the file of results."""
