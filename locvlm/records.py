@@ -38,6 +38,7 @@ class ImageAnnotation:
     height: int
     objects: tuple[ObjectAnnotation, ...] = ()
     captions: tuple[str, ...] = ()
+    unplaced: tuple[str, ...] = ()  # classes of objects that are there, but whose boxes cannot be used
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,6 +38,7 @@ class _Image:
     height: int
     objects: list[ObjectAnnotation] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
+    unplaced: list[str] = field(default_factory=list)
 
 
 def read_instances(
@@ -64,8 +65,9 @@ def read_coco(
 
     Images without any annotation come too. The ledger counts annotations: kept, or dropped because the
     box has no area or is no box, lies outside the image, or the caption is empty. Boxes are clipped to
-    the image; `repairs` counts those that reached over its border by more than a pixel. `fast=False` reads
-    as plain JSON from the start, to the same result.
+    the image; `repairs` counts those that reached over its border by more than a pixel. Classes of dropped
+    boxes stand in `unplaced`: they are no longer asked about, but are not absent. `fast=False` reads as plain
+    JSON from the start, to the same result.
 
     Raises:
         ValueError: naming file and entry, for another kind of file, a missing or malformed field, an id
@@ -88,6 +90,7 @@ def read_coco(
             height=image.height,
             objects=tuple(image.objects),
             captions=tuple(image.captions),
+            unplaced=tuple(image.unplaced),
         )
 
 
@@ -179,6 +182,7 @@ def _add_decoded_instances(
             where = f"{path}: annotations[{index}]"
             box = read_box(entry.bbox, (image.width, image.height), ledger, repairs, where)
             if box is None:
+                image.unplaced.append(categories[entry.category_id])
                 continue
         ledger.keep()
         image.objects.append(
@@ -239,6 +243,7 @@ def _add_plain_instances(
         image = here[entry["image_id"]]
         box = read_box(entry["bbox"], (image.width, image.height), ledger, repairs, where)
         if box is None:
+            image.unplaced.append(categories[category_id])
             continue
         ledger.keep()
         image.objects.append(

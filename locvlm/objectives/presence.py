@@ -38,7 +38,7 @@ def with_enough_classes(scenes: Iterable[Scene], num_classes: int, ledger: Ledge
 def coco_scenes(images: Sequence[ImageAnnotation], *, min_area_fraction: float = 0.0) -> list[Scene]:
     """Present are annotated classes, crowds too; absent those that only other of these images have.
 
-    A class of which no box covers `min_area_fraction` of the image is neither.
+    A class of which no box covers `min_area_fraction` of the image is neither, nor one without a usable box.
     """
     universe = sorted({item.category for image in images for item in image.objects})
     scenes = []
@@ -57,7 +57,7 @@ def coco_scenes(images: Sequence[ImageAnnotation], *, min_area_fraction: float =
                     source={"image_id": image.image_id},
                 ),
                 present=tuple(sorted(name for name, part in largest.items() if part >= min_area_fraction)),
-                absent=tuple(name for name in universe if name not in largest),
+                absent=tuple(name for name in universe if name not in largest and name not in image.unplaced),
             )
         )
     return scenes

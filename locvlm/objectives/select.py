@@ -29,10 +29,11 @@ def eligible_objects(
     """The objects that can be asked about, in the order of the annotation file.
 
     Single instances of their class (paper section 3.3), unless `allow_repeated`. Crowd regions are never
-    eligible, and neither is the only single object of a class that also has a crowd. An object below
-    `min_area_px` (source pixels, of its box) is not asked about, but still counts as an instance.
+    eligible, and neither is the only single object of a class that also has a crowd or an object without a
+    usable box. An object below `min_area_px` (source pixels, of its box) is not asked about, but still counts
+    as an instance.
     """
-    instances = Counter(item.category for item in image.objects)
+    instances = Counter([*(item.category for item in image.objects), *image.unplaced])
     return tuple(
         item
         for item in image.objects
@@ -43,8 +44,8 @@ def eligible_objects(
 
 
 def present_classes(image: ImageAnnotation) -> frozenset[str]:
-    """Every class that is annotated in the image, crowds included."""
-    return frozenset(item.category for item in image.objects)
+    """Every class that is annotated in the image, crowds and objects without a usable box included."""
+    return frozenset([*(item.category for item in image.objects), *image.unplaced])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -84,6 +84,7 @@ def test_an_unusable_box_is_dropped_and_counted(instances, bbox, reason):
     assert len(images[0].objects) == 1
     assert dict(ledger.dropped) == {reason: 1}
     assert ledger.num_kept == 1
+    assert images[0].unplaced == (images[0].objects[0].category,)  # of the same class, as both are
 
 
 def test_a_box_over_the_border_is_clipped_and_counted_unless_by_rounding(instances):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
@@ -32,6 +34,11 @@ def test_coco_classes_of_other_images_are_absent():
 def test_a_small_object_is_neither_present_nor_absent():
     first, _ = coco_scenes([image("1", dog=20, cat=5), image("2", fox=50)], min_area_fraction=0.04)
     assert (first.present, first.absent) == (("dog",), ("fox",))
+
+
+def test_a_class_without_a_usable_box_is_neither_present_nor_absent():
+    first, _ = coco_scenes([replace(image("1", dog=20), unplaced=("fox", "dog")), image("2", fox=50, cat=9)])
+    assert (first.present, first.absent) == (("dog",), ("cat",))
 
 
 @pytest.fixture

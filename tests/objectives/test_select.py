@@ -79,6 +79,12 @@ def test_a_record_asks_for_and_about_every_object_and_for_absent_classes():
     assert set(absent) <= {"cow", "elk", "emu"}
 
 
+def test_an_object_without_a_usable_box_counts_as_an_instance_and_is_not_absent():
+    image = replace(image_of("dog", "cat"), unplaced=("dog", "bus"))
+    assert names_of(eligible_objects(image)) == ["cat"]
+    assert present_classes(image) == {"dog", "cat", "bus"}
+
+
 def test_crowd_classes_are_never_asked_for_as_absent():
     images = [image_of("dog", thing("bus", is_crowd=True), image_id=str(k)) for k in range(20)]
     images += [image_of("bus", image_id="b"), image_of("cat", image_id="c")]
