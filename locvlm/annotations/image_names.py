@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 _COCO = re.compile(r"(?:COCO_(?:train|val|test)20\d\d_)?(\d{12})")
+_PLACE = re.compile(r"0\d*")  # as `image_key` leaves it
 
 
 class _CocoImage(msgspec.Struct):
@@ -42,6 +43,11 @@ def image_key(name: str) -> str:
     stem = Path(name).stem
     number = _COCO.fullmatch(stem)
     return f"coco {int(number[1])}" if number else stem
+
+
+def is_only_a_place(key: str) -> bool:
+    """Whether a key is a number with zeros before it (000017.jpg): another set numbers other images so."""
+    return _PLACE.fullmatch(key) is not None
 
 
 def read_image_keys(path: str | Path) -> frozenset[str]:

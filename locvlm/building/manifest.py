@@ -15,7 +15,7 @@ from locvlm.records import Record
 
 logger = logging.getLogger(__name__)
 PROMPT_ONLY_LIMIT = 0.55  # what a guess from the prompt alone may reach; 0.5 is chance
-_ENOUGH_NEGATIVES = 1000  # below, the measured figures are mostly chance
+ENOUGH_NEGATIVES = 1000  # below, the measured figures are mostly chance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +139,7 @@ class RecordCounts:
     def warn_if_prompts_tell(self) -> None:
         """Log a warning where the prompt alone tells absent from present, and there are enough to know."""
         accuracy = max(self.prompt_only_accuracy, self.prompt_only_accuracy_by_length)
-        if self.queries["negpred"] >= _ENOUGH_NEGATIVES and accuracy > PROMPT_ONLY_LIMIT:
+        if self.queries["negpred"] >= ENOUGH_NEGATIVES and accuracy > PROMPT_ONLY_LIMIT:
             logger.warning(
                 "the prompt alone tells absent from present in %.0f%% of questions; fewer negatives per "
                 "image, or --negatives proportional, bring this closer to 50%%",

@@ -3,6 +3,7 @@ dialogues as a model will read them.
 """
 
 import random
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from locvlm.io import atomic_writer, parse_json_line, record_from_json
 from locvlm.objectives.render import render_record
 from locvlm.pages.photographs import COLORS, coloured_photograph
 from locvlm.pages.shell import html_page
-from locvlm.records import Record
+from locvlm.records import Record, Sample
 
 NUM_SAMPLES = 24
 MAX_DIALOGUES = 12  # of a sample; further ones are counted
-_CONTRACT = CoordinateContract(canvas=224, patch=14)  # LocVLM-B's, with the default codec and frame
+LOCVLM_B = CoordinateContract(canvas=224, patch=14)  # with the default codec and frame
 
 
 def write_preview(path: Path, records: Path, *, image_root: Path | None, seed: int = 0) -> None:
@@ -26,15 +27,16 @@ def write_preview(path: Path, records: Path, *, image_root: Path | None, seed: i
     samples = [record_from_json(parse_json_line(line, where=str(records))) for line in lines]
     counts = read_manifest(records).counts
     queries = ", ".join(f"{count:,} {name}" for name, count in counts.get("queries", {}).items())
+    cards = "".join(record_card(record, image_root) for record in samples)
     page = html_page(
         title=records.name,
         headline=f"{len(samples)} of {total:,} records.",
         lead=(
             f"Drawn at random from {escape(records.name)}, which asks {queries}. Coordinates are written as "
-            f"LocVLM-B would read them ({_CONTRACT.codec}, {_CONTRACT.frame} to {_CONTRACT.canvas} × "
-            f"{_CONTRACT.canvas}); wording is drawn anew in every epoch."
+            f"LocVLM-B would read them ({LOCVLM_B.codec}, {LOCVLM_B.frame} to {LOCVLM_B.canvas} × "
+            f"{LOCVLM_B.canvas}); wording is drawn anew in every epoch."
         ),
-        main=f'<section class="scenes">{"".join(_card(record, image_root) for record in samples)}</section>',
+        main=f'<section class="scenes">{cards}</section>',
     )
     with atomic_writer(path) as file:
         file.write(page)
@@ -54,9 +56,14 @@ def _draw_lines(path: Path, number: int, seed: int) -> tuple[list[bytes], int]:
     return [line for _, line in sorted(kept)], total
 
 
-def _card(record: Record, image_root: Path | None) -> str:
-    colors = _colors(record)
-    sample = render_record(record, _CONTRACT, seed=0, epoch=0)
+def record_card(record: Record, image_root: Path | None, contract: CoordinateContract = LOCVLM_B) -> str:
+    """A record's photograph with its boxes, and its dialogues."""
+    sample = render_record(record, contract, seed=0, epoch=0)
+    return sample_card(sample, image_root, _colors(record))
+
+
+def sample_card(sample: Sample, image_root: Path | None, colors: Mapping[Box, tuple[str, str]]) -> str:
+    """A sample's photograph with boxes (source pixels) in their (colour, name), and its dialogues."""
     talk = "".join(
         f"<dt>{escape(turn.question) or '(no question)'}</dt><dd>{escape(turn.answer)}</dd>"
         for branch in sample.branches[:MAX_DIALOGUES]
@@ -68,19 +75,19 @@ def _card(record: Record, image_root: Path | None) -> str:
         f'<span style="color:{color}">{escape(name)}</span>' for box, (color, name) in colors.items()
     )
     return (
-        f"<article>{_picture(record, image_root, colors)}"
+        f"<article>{_picture(sample, image_root, colors)}"
         f'<p class="names">{names}</p><dl class="talk">{talk}</dl>'
-        f"<code>{escape(record.id)}</code></article>"
+        f"<code>{escape(sample.id)}</code></article>"
     )
 
 
-def _picture(record: Record, image_root: Path | None, colors: dict[Box, tuple[str, str]]) -> str:
-    shown = record.image if record.video is None else record.video
+def _picture(sample: Sample, image_root: Path | None, colors: Mapping[Box, tuple[str, str]]) -> str:
+    shown = sample.image if sample.video is None else sample.video
     if shown is None or image_root is None:
         return ""
     boxes = [(color, name, box) for box, (color, name) in colors.items()]
-    size = (record.width, record.height)
-    return coloured_photograph(image_root, shown, size, boxes, is_video=record.video is not None)
+    size = (sample.width, sample.height)
+    return coloured_photograph(image_root, shown, size, boxes, is_video=sample.video is not None)
 
 
 def _colors(record: Record) -> dict[Box, tuple[str, str]]:

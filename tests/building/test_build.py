@@ -1,7 +1,10 @@
 """One output: it stands over nothing else, appears complete, says how it was made; and its shards, merged."""
 
 import argparse
+import errno
 import json
+import resource
+import signal
 
 import pytest
 from PIL import Image
@@ -122,6 +125,27 @@ def test_nothing_to_write_keeps_what_stood(build):
     with pytest.raises(ValueError, match="nothing in it can be asked about"):
         build("--overwrite")
     assert len(list(read_records(build.out))) == 6
+
+
+def test_a_full_disk_keeps_what_stood_and_leaves_nothing_half_written(build):
+    build()
+    names = {path.name for path in build.out.parent.iterdir()}
+    before, manifest = build.out.read_bytes(), manifest_of(build.out)
+    build.source.write_text("\n".join(f"word {k}" for k in range(2000)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with pytest.raises(OSError) as caught:  # noqa: PT011 (its number is checked)
+            build("--overwrite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.errno in (errno.EFBIG, errno.ENOSPC)
+    assert {path.name for path in build.out.parent.iterdir()} == names
+    assert (build.out.read_bytes(), manifest_of(build.out)) == (before, manifest)
+    build("--overwrite")
+    assert len(build.out.read_bytes()) > 100_000
 
 
 def test_a_build_killed_between_manifest_and_output_is_built_again(build):

@@ -6,16 +6,14 @@ COCO share are known, too. Other numbers with zeros before them (000017.jpg) are
 nothing about an image of another one.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from locvlm.annotations.image_names import image_key, read_image_keys, read_visual_genome
+from locvlm.annotations.image_names import image_key, is_only_a_place, read_image_keys, read_visual_genome
 from locvlm.evals.judged import Judged
 
 _MANIFEST = ".manifest.json"
-_PLACE = re.compile(r"0\d*")  # as `image_key` leaves it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +48,7 @@ def read_trained_on(files: Sequence[Path], visual_genome: Path | None = None) ->
     keys: set[str] = set()
     for path in files:
         names = read_image_keys(_list_of(path))
-        known = {genome.get(name, name) for name in names if not _PLACE.fullmatch(name)}
+        known = {genome.get(name, name) for name in names if not is_only_a_place(name)}
         if not known:
             raise ValueError(
                 f"{path} only numbers its images, as {min(names)} does: other sets have other images of that "

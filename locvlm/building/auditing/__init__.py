@@ -1,0 +1,1 @@
+"""What a built data set holds, and whether anything in it should keep one from training on it."""
