@@ -36,6 +36,7 @@ _DEFAULTS: dict[
     ]
     for cls in (Record, Query)
 }
+_FIELDS = {cls: tuple(name for name, _ in defaults) for cls, defaults in _DEFAULTS.items()}
 
 
 # ---- paths and whole files
@@ -293,7 +294,7 @@ def _without_defaults(item: Record | Query) -> dict[str, Any]:
 
 
 def _require_known_fields(row: dict[str, Any], cls: type, where: str) -> None:
-    known = [spec.name for spec in fields(cls)]
+    known = _FIELDS[cls]
     unknown = [name for name in row if name not in known]
     if unknown:
         raise ValueError(f"{where}: unknown field {unknown[0]!r}; expected {', '.join(known)}")

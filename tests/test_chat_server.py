@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import threading
 import time
@@ -75,6 +76,18 @@ def test_two_errors_of_the_server_and_then_an_answer(serve):
     endpoint = serve(lambda question, number: 500 if number < 2 else "there")
     assert open_server(endpoint).ask(Question(text="?"), SHORT).text == "there"
     assert len(endpoint.questions) == 3
+
+
+def test_each_wait_is_longer_than_the_one_before(serve):
+    times = []
+
+    def busy(question: dict, number: int) -> int | str:
+        times.append(time.monotonic())
+        return 503 if number < 3 else "there"
+
+    assert open_server(serve(busy), num_retries=3).ask(Question(text="?"), SHORT).text == "there"
+    first, second, third = (later - earlier for earlier, later in itertools.pairwise(times))
+    assert 0.3 < first < second < third  # about 0.5, 1 and 2 s, up to a quarter less
 
 
 @pytest.mark.parametrize(
