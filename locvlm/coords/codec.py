@@ -19,6 +19,7 @@ Reading never guesses: it returns the first well-formed location of the text (co
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from locvlm.coords.diga import DIGA
@@ -50,6 +51,7 @@ class Codec(Protocol):
         """The first well-formed location of `kind` in `text`, or why there is none."""
 
 
+@lru_cache(maxsize=64)  # asked for with every location that is written
 def build_codec(name: str, *, canvas: int, patch: int) -> Codec:
     """The codec called `name` for a square canvas of `canvas` pixels in patches of `patch` pixels.
 

@@ -1,5 +1,6 @@
 """The coordinate contract: what a checkpoint's locations mean. Saved with it, read back by all who use it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
@@ -10,6 +11,7 @@ from locvlm.geometry import Box, Frame, FrameMode, Location, Size, build_frame
 from locvlm.records import LocationKind
 
 REPRESENTATIONS: dict[LocationKind, str] = {"bbox": "(x1,y1,x2,y2) bbox", "point": "(cx,cy) point"}
+_BEGINNINGS = re.compile(r"(?=[(\[]|<object>)")  # of a location, whatever the codec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +106,12 @@ class CoordinateContract:
         return (
             location if isinstance(location, ParseFailure) else self._checked(frame).from_fraction(location)
         )
+
+    def count(self, text: str) -> int:
+        """How many different locations `text` holds; `read` takes the first."""
+        codec = self.build_codec()
+        parts = (codec.decode(part, self.location) for part in _BEGINNINGS.split(text))
+        return len({part for part in parts if not isinstance(part, ParseFailure)})
 
     def _checked(self, frame: Frame) -> Frame:
         if frame.canvas_size != (self.canvas, self.canvas):

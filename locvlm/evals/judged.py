@@ -19,6 +19,7 @@ class Judged:
     verdict: Verdict | Unjudged | None = (
         None  # of a language model, where the task has a metric that needs it
     )
+    says_several: bool = False  # the answer holds several locations, of which the first was read
 
     @property
     def gold_box(self) -> Box:

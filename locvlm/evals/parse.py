@@ -85,7 +85,13 @@ class Chosen:
 class Unreadable:
     """The answer says nothing that the question asked for."""
 
-    reason: str
+    kind: str  # the same for all answers of which the same is wrong: they are counted by it
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Both."""
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,7 @@ def read_location(answer: str, about: About) -> Reading:
     says_absent = normalise(ABSENT_ANSWER) in normalise(answer)
     location = about.locate(answer)
     if isinstance(location, ParseFailure):
-        return Absent() if says_absent else Unreadable(f"{location.reason}: {location.detail}")
+        return Absent() if says_absent else Unreadable(location.reason, location.detail)
     if says_absent:
         return Unreadable("a location and the absent sentence in one answer")
     return location
@@ -167,7 +173,7 @@ def read_description(answer: str, about: About) -> Reading:
     """
     match = re.fullmatch(r"there is (?:an?|the) (\w.*)", " ".join(answer.lower().split()))
     if match is None:
-        return Unreadable(f"expected 'There is a ...', got {answer!r}")
+        return Unreadable("no description", f"expected 'There is a ...', got {answer!r}")
     return Named(normalise(match[1]))
 
 
@@ -175,13 +181,13 @@ def read_side(answer: str, about: About) -> Reading:
     """The side keywords present in the answer (paper appendix E), as whole words: "leftover" holds none."""
     words = set(re.findall(r"[a-z]+", answer.lower()))
     found = tuple(side for pair in SIDES for side in pair if side in words)
-    return Sides(found) if found else Unreadable(f"none of left, right, above, below in {answer!r}")
+    return Sides(found) if found else Unreadable("no side", f"got {answer!r}")
 
 
 def read_text(answer: str, about: About) -> Reading:
     """Whatever was said, for metrics that compare texts; an empty answer is unreadable."""
     text = answer.strip()
-    return Said(text) if text else Unreadable("an empty answer")
+    return Said(text) if text else Unreadable("empty answer")
 
 
 def read_yes_no(answer: str, about: About) -> Reading:
@@ -189,7 +195,7 @@ def read_yes_no(answer: str, about: About) -> Reading:
     words = set(re.findall(r"[a-z']+", answer.lower()))
     says_yes, says_no = "yes" in words, bool(words & {"no", "not"})
     if says_yes == says_no:
-        return Unreadable(f"{'both yes and no' if says_yes else 'neither yes nor no'} in {answer!r}")
+        return Unreadable("both yes and no" if says_yes else "neither yes nor no", f"got {answer!r}")
     return YesNo(says_yes)
 
 
@@ -208,7 +214,7 @@ def read_yes_no_lmms(answer: str, about: About) -> Reading:
     """lmms-eval's reading of POPE: the whole answer is "yes" or "no" in any case; "Yes." is neither."""
     text = answer.lower().strip()
     if text not in ("yes", "no"):
-        return Unreadable(f"neither 'yes' nor 'no', got {answer!r}")
+        return Unreadable("neither yes nor no", f"got {answer!r}")
     return YesNo(text == "yes")
 
 
@@ -220,7 +226,7 @@ def read_choice(answer: str, about: About) -> Reading:
         said = _options_in(answer, options)
     if len(said) != 1:
         found = " and ".join(said) or f"none of {', '.join(options)}"
-        return Unreadable(f"{found} in {answer!r}")
+        return Unreadable("several options" if said else "no option", f"{found} in {answer!r}")
     return Chosen(said[0])
 
 

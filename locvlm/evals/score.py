@@ -15,6 +15,7 @@ from locvlm.evals.judged import Judged, MetricUnavailable
 from locvlm.evals.judging.attach import attach_verdicts, describe_verdicts, needs_verdicts
 from locvlm.evals.metrics import BREAKDOWNS, CORPUS_METRICS, METRICS, centre_box_scores
 from locvlm.evals.parse import PARSERS, About, Unanswered, Unreadable
+from locvlm.evals.remarks import describe_remarks, remarks
 from locvlm.evals.store import IMAGE_MODES, PredictionMeta, predictions_path, read_meta, read_predictions
 from locvlm.evals.task import Task
 from locvlm.records import Prediction
@@ -48,8 +49,14 @@ def judge(prediction: Prediction, *, parse: str, contract: CoordinateContract | 
     """
     if prediction.failed:
         return Judged(prediction=prediction, reading=Unanswered(prediction.failed))
-    about = About(gold=prediction.gold, contract=contract)
-    return Judged(prediction=prediction, reading=PARSERS[parse](prediction.answer, about))
+    reading = PARSERS[parse](prediction.answer, About(gold=prediction.gold, contract=contract))
+    if isinstance(reading, Unreadable) and not prediction.answer.strip():
+        reading = Unreadable("empty answer")  # whatever the parser missed in it
+    return Judged(
+        prediction=prediction,
+        reading=reading,
+        says_several=parse == "location" and contract is not None and contract.count(prediction.answer) > 1,
+    )
 
 
 def score_rows(task: Task, rows: Sequence[Judged]) -> dict[str, Any]:
@@ -58,7 +65,7 @@ def score_rows(task: Task, rows: Sequence[Judged]) -> dict[str, Any]:
     Returns:
         asked = answered + failed; unreadable is the part of the answered ones that could not be read.
         `unavailable` says which metrics could not be computed here, and why, `judge` which language model
-        judged.
+        judged, `remarks` how many answers are odd in which way.
     """
     num_failed = sum(isinstance(row.reading, Unanswered) for row in rows)
     result: dict[str, Any] = {
@@ -69,6 +76,8 @@ def score_rows(task: Task, rows: Sequence[Judged]) -> dict[str, Any]:
         "scores": {},
         "breakdowns": {},
     }
+    if found := remarks(rows):
+        result["remarks"] = found
     if verdicts := describe_verdicts(rows):
         result["judge"] = verdicts
     result["scores"], unavailable = compute(task.metrics, rows)
@@ -185,6 +194,8 @@ def format_table(scores: dict[str, Any]) -> str:
             f"{name:<38} {result['asked']:>6} {result['failed']:>6} {result['unreadable']:>6}  {values}"
         )
         lines += [f"{'':<38} no {metric}: {why}" for metric, why in result.get("unavailable", {}).items()]
+        if "remarks" in result:
+            lines.append(f"{'':<38} {describe_remarks(result['remarks'])}")
         if "judge" in result:
             who = result["judge"]
             lines.append(

@@ -49,6 +49,29 @@ def test_a_location_of_another_kind_is_a_failure_not_a_guess():
     assert failure == ParseFailure("wrong count", "(9, 58) has 2 numbers, not 4")
 
 
+@pytest.mark.parametrize(
+    ("codec", "text", "count"),
+    [
+        ("ivb", "(4, 52, 13, 63)", 1),
+        ("ivb", "[[4, 52, 13, 63]]", 1),
+        ("ivb", "(4, 52, 13, 63) and (1, 2, 30, 40), no: [5, 6, 7, 8].", 3),
+        ("ivb", "(4, 52, 13, 63), (4, 52, 13, 63)", 1),  # the same place twice
+        ("ivb", "(4, 52, 13, 63) (4, 52, 13, 999) (4, 52)", 1),  # the others are none
+        ("ivb", "(x1,y1,x2,y2): nowhere", 0),
+        ("diga", "(0, 4, 3, 11, 6, 0) (0, 4, 3, 12, 6, 0)", 2),
+        ("nfp", "(0.1, 0.2, 0.3, 0.4)(0.1, 0.2, 0.3, 0.5)", 2),
+        (
+            "kosmos2",
+            "<object><patch_index_0033><patch_index_0990></object> or <object><patch_index_0034>"
+            "<patch_index_0990></object>",
+            2,
+        ),
+    ],
+)
+def test_different_locations_of_a_text_are_counted(codec, text, count):
+    assert replace(CONTRACT, codec=codec).count(text) == count
+
+
 def test_a_cut_box_is_written_as_its_visible_part_and_an_invisible_one_refused():
     contract = replace(CONTRACT, frame="crop")
     frame = contract.frame_for((448, 224))  # shows x in [112, 336]

@@ -67,11 +67,11 @@ def test_every_question_is_counted_once(contract, locpred_task):
 def test_answers_with_several_boxes_are_counted_and_the_table_says_so(contract, locpred_task):
     rows = [*ROWS, answered("e", f"{RIGHT} or {WRONG}"), answered("f", f"{WRONG}, {RIGHT}")]
     result = score_rows(locpred_task, [judge(row, parse="location", contract=contract) for row in rows])
-    assert result["several_locations"] == 2
+    assert result["remarks"]["several locations, the first read"] == 2
     assert result["scores"]["acc50"] == 2 / 6  # a and e: the first counts
-    assert "2 hold several locations, of which the first is read" in format_table({"tasks": {"t": result}})
+    assert "2 several locations, the first read" in format_table({"tasks": {"t": result}})
     only_one_each = score_rows(locpred_task, [judge(r, parse="location", contract=contract) for r in ROWS])
-    assert "several_locations" not in only_one_each
+    assert only_one_each["remarks"] == {"failed: unreadable image": 1, "unreadable: no location": 1}
     assert "several" not in format_table({"tasks": {"t": only_one_each}})
 
 

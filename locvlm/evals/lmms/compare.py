@@ -1,6 +1,7 @@
 """Predictions of ours -> the same questions as a task of lmms-eval -> its answers -> where the two differ.
 
-Tested with lmms-eval 0.7.3 and its model llava_hf, which asks one question at a time, with stock LLaVA.
+Tried with lmms-eval 0.7.3 and its model llava_hf, which asks stock LLaVA one question at a time. Questions
+are written by our side, and images as it sees them: what is compared is what the export makes of both.
 """
 
 import os
@@ -9,16 +10,17 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from locvlm.answering.answerer import Decoding
+from locvlm.data.image import load_image
 from locvlm.evals.lmms import task_functions
-from locvlm.io import read_jsonl, resolve_inside, write_jsonl
+from locvlm.evals.task import Task
+from locvlm.io import read_json, read_jsonl, resolve_inside, write_jsonl
 from locvlm.records import Prediction
 
-VERSION = "0.7.3"
+VERSION = "0.7.3"  # that this was tried with
 _ROOT = Path(__file__).parents[3]  # holds the package
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")  # everything is here
 
@@ -57,10 +59,25 @@ def find_lmms_eval(python: str) -> str:
         raise ValueError(f"cannot start {python} ({error}); --python is that of an environment") from error
     if found.returncode != 0:
         raise ValueError(
-            f"{python} has no lmms-eval ({found.stderr.strip().splitlines()[-1:]}); docs/evaluation.md says "
-            f"how to install {VERSION} into an environment of its own. Give its Python as --python"
+            f"{python} has no lmms-eval; docs/evaluation.md says how to install {VERSION} into an "
+            f"environment of its own. Give the Python of that as --python"
         )
     return found.stdout.strip()
+
+
+def require_stock(export: Path) -> None:
+    """Nothing, if llava_hf can load this folder.
+
+    Raises:
+        ValueError: if it is no stock LLaVA.
+    """
+    config = export / "config.json"
+    model_type = read_json(config).get("model_type") if config.is_file() else None
+    if model_type != "llava":
+        raise ValueError(
+            f"{export} is no stock LLaVA ({model_type or 'it has no config.json'}), the only kind that "
+            f"llava_hf loads; export it with scripts/export_hf.py --class stock"
+        )
 
 
 def task_name(name: str) -> str:
@@ -68,30 +85,30 @@ def task_name(name: str) -> str:
     return f"locvlm_{name}"
 
 
-def write_task(
-    folder: Path, name: str, predictions: Sequence[Prediction], *, image_root: Path, decoding: Decoding
-) -> None:
-    """The questions of `predictions` as a task of lmms-eval: its declaration, functions and questions.
+def write_task(folder: Path, task: Task, predictions: Sequence[Prediction], *, image_root: Path) -> None:
+    """The questions of `predictions` as a task of lmms-eval: declaration, functions, questions and images.
 
     Raises:
-        ValueError: for a question without an image or an answer, an image outside of its folder, or a decoding
-            that is not greedy.
+        ValueError: for a task whose answers are not generated greedily about images, and for a question
+            without an image or an answer.
+        UnreadableImage: if an image is not there any more.
     """
-    if decoding != Decoding(max_new_tokens=decoding.max_new_tokens):
-        raise ValueError(f"only greedy answers can be compared, and {name} is {decoding.describe()}")
+    _require_comparable(task)
     for prediction in predictions:
         if prediction.image is None or prediction.failed:
             raise ValueError(
-                f"{name}: question {prediction.id!r} has no {'answer' if prediction.image else 'image'} "
-                f"({prediction.failed or 'text alone'}); llava_hf compares answers about images"
+                f"{task.name}: question {prediction.id!r} has no {'answer' if prediction.image else 'image'} "
+                f"({prediction.failed or 'text alone'}); what is compared are answers about images"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    questions = folder / f"{task_name(name)}.jsonl"
-    write_jsonl(questions, (_doc(prediction, image_root.resolve()) for prediction in predictions))
+    name = task_name(task.name)
+    questions = folder.resolve() / f"{name}.jsonl"
+    images = _write_images(folder.resolve() / f"{name}_images", predictions, image_root)
+    docs = ({"id": p.id, "image": images[_shown(p)], "question": p.question} for p in predictions)
+    write_jsonl(questions, docs)
     functions = Path(task_functions.__file__)
     shutil.copyfile(functions, folder / functions.name)
-    declaration = _declare(task_name(name), questions.resolve(), decoding.max_new_tokens)
-    (folder / f"{task_name(name)}.yaml").write_text(declaration, encoding="utf-8")
+    declaration = _declare(name, questions, task.decode.max_new_tokens)
+    (folder / f"{name}.yaml").write_text(declaration, encoding="utf-8")
 
 
 def run_lmms_eval(setup: Setup, folder: Path, names: Sequence[str]) -> Path:
@@ -147,13 +164,18 @@ def read_answers(out: Path, name: str) -> dict[str, str]:
     """The answers in lmms-eval's samples of a task, by question id.
 
     Raises:
-        ValueError: if there are no samples, or several files of them.
+        ValueError: if there are no samples, several files of them, or several answers to a question.
     """
     files = sorted(out.rglob(f"*_samples_{task_name(name)}.jsonl"))
     if len(files) != 1:
         raise ValueError(f"expected one file of samples of {task_name(name)} below {out}, got {len(files)}")
-    rows = (row["answered"] for _, row in read_jsonl(files[0]))
-    return {row["id"]: row["answer"] for row in rows}
+    answers: dict[str, str] = {}
+    for number, row in read_jsonl(files[0]):
+        said = row["answered"]
+        if said["id"] in answers:
+            raise ValueError(f"{files[0]}:{number} answers {said['id']!r} again; each is asked once")
+        answers[said["id"]] = said["answer"]
+    return answers
 
 
 def compare(predictions: Sequence[Prediction], theirs: Mapping[str, str]) -> list[Difference]:
@@ -175,10 +197,36 @@ def compare(predictions: Sequence[Prediction], theirs: Mapping[str, str]) -> lis
     ]
 
 
-def _doc(prediction: Prediction, image_root: Path) -> dict[str, Any]:
-    assert prediction.image is not None
-    path = resolve_inside(image_root, prediction.image)
-    return {"id": prediction.id, "image": str(path), "question": prediction.question}
+def _require_comparable(task: Task) -> None:
+    """Nothing, if llava_hf can be asked for the same."""
+    wrong = {
+        f"{task.decode.describe()}, not greedy": task.decode
+        != Decoding(max_new_tokens=task.decode.max_new_tokens),
+        f"chosen by {task.choose}, not generated": task.choose == "likelihood",
+        f"about a {task.data.shows}, not an image": task.data.shows != "image",
+    }
+    if found := [problem for problem, is_there in wrong.items() if is_there]:
+        raise ValueError(f"task {task.name} cannot be compared: its answers are {found[0]}")
+
+
+def _shown(prediction: Prediction) -> tuple[str, int, int]:
+    """Image and the raster that its record's boxes are in; width and height are 0 if it says none."""
+    return (prediction.image or "", prediction.gold["width"], prediction.gold["height"])
+
+
+def _write_images(
+    folder: Path, predictions: Sequence[Prediction], image_root: Path
+) -> dict[tuple[str, int, int], str]:
+    """Every image once, as PNG; what is shown -> its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[tuple[str, int, int], str] = {}
+    for shown in map(_shown, predictions):
+        if shown not in files:
+            image, width, height = shown
+            path = folder / f"{len(files)}.png"
+            load_image(resolve_inside(image_root, image), (width, height)).save(path, compress_level=1)
+            files[shown] = str(path)
+    return files
 
 
 def _declare(name: str, questions: Path, max_new_tokens: int) -> str:

@@ -5,13 +5,13 @@ lmms-eval loads it in an environment of its own: it imports nothing of this pack
 
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 
 def shown(doc: dict[str, Any]) -> list[Image.Image]:
-    """The image, upright."""
+    """The image."""
     with Image.open(doc["image"]) as image:
-        return [ImageOps.exif_transpose(image).convert("RGB")]
+        return [image.convert("RGB")]
 
 
 def asked(doc: dict[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from locvlm.evals.pages.charts import bar
 from locvlm.evals.pages.grid import block, cell_html, grid_html, head_html
+from locvlm.evals.remarks import describe_remarks
 from locvlm.evals.reports.answers import Answers
 from locvlm.evals.reports.benchmark import Benchmark
 from locvlm.evals.reports.diagnoses import Diagnosis, Flips, Group
@@ -249,11 +250,13 @@ def _asked(results: Results) -> str:
     for answers in results.run.answers.values():
         facts, counts = answers.facts(), answers.counts()
         cells = "".join(f"<td>{counts[name]:,}</td>" for name in COUNTS)
+        odd = escape(describe_remarks(answers.remarks()))
         model, weights = escape(model_name(facts["model"])), escape(facts["weights"])
         decoding, contract = escape(facts["decoding"]), escape(facts["contract"])
         judge = f"<small>judge {escape(facts['judge'])}</small>" if "judge" in facts else ""
         rows.append(
             f"<tr><th>{escape(facts['task'])}<span>{escape(Path(facts['questions']).name)}</span></th>{cells}"
+            f'<td class="fact">{odd}</td>'
             f'<td class="fact">{model}<small>{weights}</small></td>'
             f'<td class="fact">{decoding}<small>{contract}</small>{judge}</td></tr>'
         )
@@ -262,6 +265,7 @@ def _asked(results: Results) -> str:
         f"<section><h2>What {escape(results.run.name)} was asked</h2><p>Asked is answered and failed; "
         "unreadable are the answers that say nothing that was asked for. Beneath a task the file of its "
         f'questions.</p><div class="scroll"><table class="grid"><thead><tr><th></th>{heads}'
-        '<th class="fact">model</th><th class="fact">decoding, contract</th></tr></thead>'
+        '<th class="fact">remarks</th><th class="fact">model</th>'
+        '<th class="fact">decoding, contract</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )

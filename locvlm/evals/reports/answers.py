@@ -7,6 +7,7 @@ from pathlib import Path
 from locvlm.evals.judged import Judged
 from locvlm.evals.judging.attach import describe_verdicts
 from locvlm.evals.parse import Unanswered, Unreadable
+from locvlm.evals.remarks import remarks
 from locvlm.evals.score import judge_file
 from locvlm.evals.store import PredictionMeta, predictions_path
 from locvlm.evals.task import Task
@@ -26,6 +27,10 @@ class Answers:
         unreadable = sum(isinstance(row.reading, Unreadable) for row in self.rows)
         asked = len(self.rows)
         return {"asked": asked, "answered": asked - failed, "failed": failed, "unreadable": unreadable}
+
+    def remarks(self) -> dict[str, int]:
+        """How many are odd in which way."""
+        return remarks(self.rows)
 
     def facts(self) -> dict[str, str]:
         """With what the answers were made, in words: every report says it."""

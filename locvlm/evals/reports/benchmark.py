@@ -113,7 +113,7 @@ def _task_json(results: Results, answers: Answers) -> dict[str, Any]:
     for (subset, measure), score in results.scores.items():
         if measure.task == answers.task.name and not measure.group:
             scores.setdefault(subset, {})[measure.metric] = _score_json(score)
-    return {**answers.facts(), **answers.counts(), "scores": scores}
+    return {**answers.facts(), **answers.counts(), "remarks": answers.remarks(), "scores": scores}
 
 
 def _score_json(score: Score | None) -> dict[str, Any] | None:

@@ -157,14 +157,18 @@ def _task_json(compared: TaskComparison) -> dict[str, Any]:
         "questions": len(compared.pairs),
         "only_before": compared.num_only_before,
         "only_after": compared.num_only_after,
-        "before": {**compared.before.facts(), **compared.before.counts()},
-        "after": {**compared.after.facts(), **compared.after.counts()},
+        "before": _asked_json(compared.before),
+        "after": _asked_json(compared.after),
         "metrics": {c.metric: {**asdict(c), "difference": c.value} for c in compared.changes},
         "right_by": compared.right_by,
         "mcnemar_p": compared.mcnemar_p,
         "lost": [first.prediction.id for first, _ in compared.lost],
         "won": [first.prediction.id for first, _ in compared.won],
     }
+
+
+def _asked_json(answers: Answers) -> dict[str, Any]:
+    return {**answers.facts(), **answers.counts(), "remarks": answers.remarks()}
 
 
 def terminal_table(comparison: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from locvlm.evals.remarks import describe_remarks
 from locvlm.evals.reports.benchmark import Benchmark
 from locvlm.evals.reports.grid import Cell, Grid, Head, Line, parts_of_runs
 from locvlm.evals.reports.results import Results
@@ -51,10 +52,11 @@ def grid_markdown(grid: Grid) -> str:
 
 def asked_markdown(results: Results) -> str:
     """How many questions of each task were asked, and with what they were answered."""
-    lines = [["Task", *COUNTS, "Questions", "Model", "Decoding", "Judge", "Contract"]]
+    lines = [["Task", *COUNTS, "Questions", "Model", "Decoding", "Judge", "Contract", "Remarks"]]
     for answers in results.run.answers.values():
         facts, counts = answers.facts(), answers.counts()
         told = [facts.get(name, "") for name in ("questions", "model", "decoding", "judge", "contract")]
+        told.append(describe_remarks(answers.remarks()))
         lines.append([escape(facts["task"]), *(f"{counts[name]:,}" for name in COUNTS), *map(escape, told)])
     return rows_markdown(lines)
 

@@ -23,10 +23,11 @@ from locvlm.evals.lmms.compare import (
     require_stock,
     write_task,
 )
+from locvlm.evals.task import Task, TaskData
 from locvlm.io import read_jsonl, write_json, write_jsonl
 from locvlm.records import Prediction
 
-GREEDY = Decoding(max_new_tokens=24)
+SAMPLED = Decoding(greedy=False, max_new_tokens=24)
 
 
 def answered(
@@ -56,6 +57,11 @@ def images(tmp_path) -> Path:
     return root
 
 
+@pytest.fixture
+def task(locpred_task) -> Task:
+    return replace(locpred_task, name="revloc", decode=Decoding(max_new_tokens=24))
+
+
 def load_as_lmms_eval_does(path: Path) -> dict:
     """A declaration with its `!function file.name` tags replaced by the functions of the files beside it."""
 
@@ -75,9 +81,9 @@ def load_as_lmms_eval_does(path: Path) -> dict:
     return yaml.load(path.read_text(encoding="utf-8"), Loader)
 
 
-def test_a_task_holds_questions_images_and_decoding_as_our_side_has_them(tmp_path, images):
+def test_a_task_holds_questions_images_and_decoding_as_our_side_has_them(tmp_path, images, task):
     predictions = [answered("1/0"), answered("1/1"), answered("2/0", "turned.jpg")]
-    write_task(tmp_path / "task", "revloc", predictions, image_root=images, decoding=GREEDY)
+    write_task(tmp_path / "task", task, predictions, image_root=images)
     task = load_as_lmms_eval_does(tmp_path / "task" / "locvlm_revloc.yaml")
     assert task["task"] == "locvlm_revloc"
     assert task["generation_kwargs"] == {
@@ -102,18 +108,30 @@ def test_a_task_holds_questions_images_and_decoding_as_our_side_has_them(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("prediction", "decoding", "message"),
+    ("prediction", "message"),
     [
-        (answered("1/0", None), GREEDY, "'1/0' has no image"),
-        (answered("1/0", failed="unreadable image: a.jpg"), GREEDY, "no answer .unreadable image: a.jpg"),
-        (answered("1/0"), replace(GREEDY, greedy=False), "only greedy answers.*sampled at temperature"),
-        (answered("1/0"), replace(GREEDY, beams=3), "only greedy answers.*3 beams"),
-        (answered("1/0", "../a.jpg"), GREEDY, "must stay inside its root"),
+        (answered("1/0", None), "'1/0' has no image"),
+        (answered("1/0", failed="unreadable image: a.jpg"), "no answer .unreadable image: a.jpg"),
+        (answered("1/0", "../a.jpg"), "must stay inside its root"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(tmp_path, images, prediction, decoding, message):
+def test_questions_that_cannot_be_compared_are_refused(tmp_path, images, task, prediction, message):
     with pytest.raises(ValueError, match=message):
-        write_task(tmp_path / "task", "revloc", [prediction], image_root=images, decoding=decoding)
+        write_task(tmp_path / "task", task, [prediction], image_root=images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decode": SAMPLED}, "sampled at temperature 0.2, seed 0, not greedy"),
+        ({"decode": Decoding(beams=3)}, "3 beams, not greedy"),
+        ({"choose": "likelihood", "options": ("a", "b")}, "chosen by likelihood"),
+        ({"data": TaskData(file="q.jsonl", objective="vqa", shows="video")}, "about a video"),
+    ],
+)
+def test_tasks_that_cannot_be_compared_are_refused(tmp_path, images, task, change, message):
+    with pytest.raises(ValueError, match=message):
+        write_task(tmp_path / "task", replace(task, **change), [answered("1/0")], image_root=images)
 
 
 def test_answers_are_found_by_question_and_differences_told(tmp_path):
@@ -135,6 +153,9 @@ def test_answers_are_found_by_question_and_differences_told(tmp_path):
         compare([mug, cup], {"1/0": "a"})
     with pytest.raises(ValueError, match="expected one file of samples of locvlm_locpred"):
         read_answers(tmp_path / "out", "locpred")
+    write_jsonl(tmp_path / "out" / "model" / "2026_samples_locvlm_revloc.jsonl", [*rows, rows[1]])
+    with pytest.raises(ValueError, match=r"revloc\.jsonl:3 answers '1/0' again"):
+        read_answers(tmp_path / "out", "revloc")
 
 
 def test_the_model_is_loaded_in_one_precision_on_one_device(tmp_path):
