@@ -1,30 +1,25 @@
-"""One training step of a language model on image questions: one by one, packed, packed by tree attention.
+"""All pairs of an image behind one copy of it, against a sequence for each pair: equal gradients, less time.
 
-    python scripts/benchmark_attention.py --out benchmarks/results/attention.json
+    python scripts/benchmark_attention.py --dtypes fp32 bf16 --out benchmarks/results/attention.json
+    python scripts/benchmark_attention.py --toy
 
-Scenes of several questions each, the demo's lengths unless told otherwise. `separate` repeats the image for
-every question, as LLaVA does; `sdpa` packs the questions of a scene behind one image under a dense mask;
-`tree` computes the same by regrouping. The three are interleaved round by round; quote the ratios of medians,
-measured with nothing else running.
+A LocVLM with random weights and the real vocabulary; images of 256 tokens, 8 pairs of 40 tokens each, packed
+and collated as in training. `separate` repeats the image for every pair, as LLaVA does (`packing.mode:
+separate`); `sdpa` and `tree` share it (`shared_prefix`), under a dense mask or by tree attention. First,
+losses and gradients are compared with those of `separate`: in fp64 in a narrow model with rows as long, in
+fp32 in the model that is timed. Then a pass, forward and backward, is timed in turns: the whole of it, and
+the language model without tower and head. Ratios stand beside those of the operations that the planner
+counts, and that of a step of 64 images with AdamW. Seconds are worth something with nothing else running.
 """
 
 import argparse
-import os
-import platform
-import random
-import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-from locvlm.io import write_json
-from locvlm.runs import environment
+from locvlm.benchmarks.result import TIMES_AS_FAST, Headline, add_out_option, write_result
 
-if TYPE_CHECKING:
-    import torch
-
-BRANCH_TOKENS = (47, 29, 36)  # where-question with a box, what-question, where-question answered "absent"
+GOAL = 3.9
+IMAGES_PER_STEP = 64  # of stage 2
+TOY = {"width": 32, "layers": 2, "heads": 2, "canvas": 28, "images": 1, "pairs": 3, "rounds": 1}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,142 +27,78 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--scenes", type=int, default=16, help="per step")
-    parser.add_argument("--questions", type=int, default=10, help="per scene")
-    parser.add_argument("--prefix", type=int, default=110, help="tokens before a question")
-    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--images", type=int, default=3, help="of a pass")
+    parser.add_argument("--pairs", type=int, default=8, help="about an image")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[40], help="of the first pair, second, ...")
+    parser.add_argument("--targets", type=int, default=11, help="supervised tokens of a pair")
+    parser.add_argument("--canvas", type=int, default=224, help="side of an image; 14 pixels are a patch")
+    parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, help="JSON to write; the table is printed in any case")
-    return parser.parse_args()
-
-
-def build_llama(args: argparse.Namespace, attention: str) -> Any:
-    """The same random LLaMA for every implementation."""
-    import torch
-
-    from locvlm.world.backbones import LanguageSizes, build_llm
-
-    torch.manual_seed(0)
-    sizes = LanguageSizes(width=args.width, layers=args.layers, heads=args.heads, mlp=args.width * 8 // 3)
-    model = build_llm(sizes)
-    model.set_attn_implementation(attention)
-    return model.to(args.device)
-
-
-def step_separate(args: argparse.Namespace, lengths: list[list[int]]) -> Callable[[], "torch.Tensor"]:
-    """Every question a causal row of its own behind its own copy of the prefix."""
-    import torch
-
-    model = build_llama(args, "sdpa")
-    longest = args.prefix + max(map(max, lengths))
-    ids = torch.randint(900, (sum(map(len, lengths)), longest), device=args.device)
-    return lambda: model(input_ids=ids, use_cache=False).logits.float().logsumexp(-1).mean()
-
-
-def step_packed(
-    args: argparse.Namespace, lengths: list[list[int]], attention: str
-) -> Callable[[], "torch.Tensor"]:
-    """The questions of a scene behind one prefix, a scene a row; the mask or layout is made in the step."""
-    import torch
-
-    from locvlm.model.attention import tree_mask
-    from locvlm.model.tree_attention import lay_out_trees
-
-    model = build_llama(args, attention)
-    width = args.prefix + max(map(sum, lengths))
-    sample_ids = torch.full((len(lengths), width), -1, dtype=torch.int32)
-    branch_ids = torch.zeros((len(lengths), width), dtype=torch.int32)
-    positions = torch.zeros((len(lengths), width), dtype=torch.long)
-    for row, branches in enumerate(lengths):
-        end = args.prefix
-        positions[row, :end] = torch.arange(end)
-        for branch, length in enumerate(branches, start=1):
-            branch_ids[row, end : end + length] = branch
-            positions[row, end : end + length] = torch.arange(args.prefix, args.prefix + length)
-            end += length
-        sample_ids[row, :end] = 0
-    sample_ids, branch_ids, positions = (t.to(args.device) for t in (sample_ids, branch_ids, positions))
-    ids = torch.randint(900, (len(lengths), width), device=args.device)
-
-    def step() -> "torch.Tensor":
-        if attention == "tree":
-            shape = {
-                "attention_mask": torch.zeros(1, 1, 1, 1, device=args.device),
-                "tree_layout": lay_out_trees(sample_ids, branch_ids),
-            }
-        else:
-            shape = {"attention_mask": tree_mask(sample_ids, branch_ids, dtype=torch.float32)}
-        logits = model(input_ids=ids, position_ids=positions, use_cache=False, **shape).logits
-        loss: torch.Tensor = logits.float().logsumexp(-1).mean()
-        return loss
-
-    return step
-
-
-def seconds(step: Callable[[], "torch.Tensor"], device: str) -> float:
-    """Forward and backward once, in bf16 autocast."""
-    import torch
-
-    start = time.perf_counter()
-    with torch.autocast(device, torch.bfloat16):
-        loss = step()
-    loss.backward()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def machine(device: str) -> dict[str, Any]:
-    """What a time is worth nothing without, beside versions and commit."""
-    import torch
-
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        **environment(),
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-    }
+    parser.add_argument("--heads", type=int, default=16)
+    parser.add_argument("--vocabulary", type=int, default=32_064)
+    parser.add_argument("--dtypes", nargs="+", choices=("fp32", "bf16"), default=["fp32"])
+    parser.add_argument("--rounds", type=int, default=3, help="timed passes of each")
+    parser.add_argument("--toy", action="store_true", help="a model of a few neurons: to see that all works")
+    add_out_option(parser)
+    args = parser.parse_args()
+    if args.toy:
+        vars(args).update(TOY)
+    return args
 
 
 def main() -> None:
-    """Build the three, interleave them, print and write."""
+    """Check, time, print and write."""
     args = parse_arguments()
+    from locvlm.benchmarks import shared_prefixes as prefixes  # torch: not before --help has answered
+    from locvlm.benchmarks.packed import Content, Sizes
 
-    rng = random.Random(0)
-    branches = [BRANCH_TOKENS[k % len(BRANCH_TOKENS)] for k in range(args.questions)]
-    lengths = [rng.sample(branches, len(branches)) for _ in range(args.scenes)]
-    steps = {
-        "separate": step_separate(args, lengths),
-        "sdpa": step_packed(args, lengths, "sdpa"),
-        "tree": step_packed(args, lengths, "tree"),
+    sizes = Sizes(
+        width=args.width,
+        layers=args.layers,
+        heads=args.heads,
+        vocabulary=args.vocabulary,
+        canvas=args.canvas,
+    )
+    content = Content(
+        images=args.images, pairs=args.pairs, branch_tokens=tuple(args.tokens), targets=args.targets
+    )
+    agreement = prefixes.check(sizes, content)
+    for dtype, ways in agreement.items():
+        for way, gap in ways.items():
+            print(f"{way} in {dtype}: loss off by {gap.loss:.1e}, gradients by {gap.gradients:.1e}")
+    figures, headline = {}, []
+    for dtype in args.dtypes:
+        found = prefixes.measure(sizes, content, dtype=dtype, rounds=args.rounds)
+        print(f"\n{dtype:24}{'s a pass':>10}{'times as fast':>15}{'fewer FLOPs':>13}{'of these':>10}")
+        for part, turns in found.turns.items():
+            print(part)
+            for way in prefixes.WAYS:
+                ratio, counted = found.times_as_fast(part, way), found.counted(part, way)
+                row = f"{turns.median(way):10.3f}{ratio:15.2f}{counted:13.2f}{ratio / counted:10.0%}"
+                print(f"  {way:22}{row}")
+        passes = IMAGES_PER_STEP / args.images
+        step = {way: found.step(way, passes) for way in prefixes.WAYS}
+        told = ", ".join(f"{way} {ratio:.2f}" for way, ratio in step.items())
+        print(f"times as fast, a step of {IMAGES_PER_STEP} images with AdamW: {told}")
+        figures[dtype] = {**found.to_json(), "step_times_as_fast": step}
+        for part in found.turns:
+            best = max(("sdpa", "tree"), key=partial(found.times_as_fast, part))
+            headline.append(
+                Headline(
+                    f"shared prefix by {best} attention in {dtype}, {part}, {args.pairs} pairs an image",
+                    found.times_as_fast(part, best),
+                    TIMES_AS_FAST,
+                    than="a sequence per pair",
+                    goal=GOAL,
+                )
+            )
+    for one in headline:
+        print(one.line())
+    differences = {
+        dtype: {way: {"loss": gap.loss, "gradients": gap.gradients} for way, gap in ways.items()}
+        for dtype, ways in agreement.items()
     }
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for timed in range(args.rounds + 1):
-        for name, step in steps.items():
-            took = seconds(step, args.device)
-            if timed:  # the first round warms up
-                times[name].append(took)
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
-    result = {
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
-        "machine": machine(args.device),
-        "seconds": times,
-        "median_seconds": medians,
-        "speed_against_separate": {name: medians["separate"] / took for name, took in medians.items()},
-        "tree_against_sdpa": medians["sdpa"] / medians["tree"],
-    }
-    for name, took in medians.items():
-        print(f"{name:9} {took:7.3f} s a step, {medians['separate'] / took:5.2f} times as fast as separate")
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, result)
+    write_result(args, {"differences": differences, **figures}, headline=headline)
 
 
 if __name__ == "__main__":

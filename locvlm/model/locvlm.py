@@ -21,6 +21,7 @@ from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 from locvlm.coords.contract import CoordinateContract
 from locvlm.dist import world_size
 from locvlm.model.attention import FLEX_ATTENTION, require_masked_attention, tree_block_mask, tree_mask
+from locvlm.model.last_layer import TargetRowsLayer, is_narrow, narrow_last_layer
 from locvlm.model.tree_attention import TREE_ATTENTION, lay_out_trees
 from locvlm.model.video import (
     VideoPooling,
@@ -39,8 +40,8 @@ class LocVLM(LlavaForConditionalGeneration):
     """`LlavaForConditionalGeneration` with four differences, none of them in the weights.
 
     1. The vision tower is run up to the layer that is read and no further.
-    2. `forward` also takes packed rows (`sample_ids`, `branch_ids`) and their targets; with the stock
-       keywords alone it gives the stock class's output.
+    2. `forward` also takes packed rows (`sample_ids`, `branch_ids`) and their targets, and computes no more
+       than these need (see last_layer.py); with the stock keywords alone it gives the stock class's output.
     3. `forward` and `generate` also take videos (`frames_per_visual`, `pooled_features`; see video.py).
     4. `config.locvlm` says what the checkpoint was made for: coordinate contract, conversation, adapter,
        tower, and how it sees videos, if it does.
@@ -55,6 +56,9 @@ class LocVLM(LlavaForConditionalGeneration):
         self.loss_type = (
             "ForConditionalGeneration"  # guessed from the class's name otherwise, and ours is not known
         )
+        narrow_last_layer(self.model.language_model)
+        # by these names `device_map` keeps layers whole
+        self._no_split_modules = {*(self._no_split_modules or ()), TargetRowsLayer.__name__}
 
     @property
     def spec(self) -> VisionSpec:
@@ -207,8 +211,16 @@ class LocVLM(LlavaForConditionalGeneration):
                 "packed rows need input_ids, position_ids, sample_ids, branch_ids, target_index, target_ids "
                 "and target_weights, and neither attention_mask nor labels"
             )
-        hidden = self._packed_hidden_states(input_ids, visuals, position_ids, sample_ids, branch_ids)
-        return self._target_loss(hidden, target_index, target_ids, target_weights, num_targets, return_logits)
+        num_here = target_index.numel()
+        if num_here == 0:  # the loss is zero but reaches every parameter: other ranks wait for its gradient
+            target_index, target_ids = target_index.new_zeros(1), target_ids.new_zeros(1)
+            target_weights = target_weights.new_zeros(1)
+        hidden = self._target_states(
+            input_ids, visuals, position_ids, sample_ids, branch_ids, target_index=target_index
+        )
+        logits = self.lm_head(hidden)  # (T, V)
+        loss = _weighted_loss(logits, target_ids, target_weights, num_targets)
+        return LlavaCausalLMOutputWithPast(loss=loss, logits=logits[:num_here] if return_logits else None)
 
     def _stock_forward(self, visuals: Visuals, **stock: Any) -> Any:
         """The superclass's forward, with images embedded by our shorter tower, and videos."""
@@ -263,15 +275,17 @@ class LocVLM(LlavaForConditionalGeneration):
         stock: Any = super()
         return stock._expand_inputs_for_generation(expand_size, *args, **kwargs)
 
-    def _packed_hidden_states(
+    def _target_states(
         self,
         input_ids: torch.Tensor,
         visuals: Visuals,
         position_ids: torch.Tensor,
         sample_ids: torch.Tensor,
         branch_ids: torch.Tensor,
+        *,
+        target_index: torch.Tensor,
     ) -> torch.Tensor:
-        """Last hidden states of all tokens: (R * L, D)."""
+        """Last hidden states of the tokens that predict a target: (T, D)."""
         embeds = self.get_input_embeddings()(input_ids)
         is_together = self.training and world_size() > 1
         if is_together:
@@ -280,15 +294,18 @@ class LocVLM(LlavaForConditionalGeneration):
             embeds = self._with_blank_image(embeds)
         else:
             embeds, _ = self._place(visuals, input_ids, embeds)
+        narrow = is_narrow(self.model.language_model)
         outputs = self.model.language_model(
             inputs_embeds=embeds,
             position_ids=position_ids,
             use_cache=False,
-            **self._who_sees_whom(sample_ids, branch_ids, dtype=embeds.dtype),
+            **({"target_rows": target_index} if narrow else {}),
+            **self.attention_keywords(sample_ids, branch_ids, dtype=embeds.dtype),
         )
-        return outputs.last_hidden_state.flatten(0, 1)
+        hidden = outputs.last_hidden_state.flatten(0, 1)  # (T, D), or (R * L, D) of a layer that is not ours
+        return hidden if narrow else hidden[target_index]
 
-    def _who_sees_whom(
+    def attention_keywords(
         self, sample_ids: torch.Tensor, branch_ids: torch.Tensor, *, dtype: torch.dtype
     ) -> dict[str, Any]:
         """The language model's keywords that keep each token to its tree, for the attention in use."""
@@ -311,31 +328,20 @@ class LocVLM(LlavaForConditionalGeneration):
         features = torch.cat(self.get_image_features(blank).pooler_output)
         return embeds + 0.0 * features.sum().to(embeds.dtype)
 
-    def _target_loss(
-        self,
-        hidden: torch.Tensor,
-        target_index: torch.Tensor,
-        target_ids: torch.Tensor,
-        target_weights: torch.Tensor,
-        num_targets: float | torch.Tensor | None,
-        return_logits: bool,
-    ) -> LlavaCausalLMOutputWithPast:
-        """Weighted cross-entropy of the T targets over `num_targets`; the head sees those T states only.
 
-        Without any target the loss is zero but reaches every parameter: other ranks wait for its gradient.
-        """
-        num_here = target_index.numel()
-        if num_here == 0:
-            target_index, target_ids = target_index.new_zeros(1), target_ids.new_zeros(1)
-            target_weights = target_weights.new_zeros(1)
-        logits = self.lm_head(hidden[target_index])  # (T, V)
-        exact = logits if logits.dtype == torch.float64 else logits.float()
-        token_losses = nn.functional.cross_entropy(exact, target_ids, reduction="none")  # (T,)
-        weighted_sum = (token_losses * target_weights).sum()
-        total = target_weights.sum() if num_targets is None else num_targets
-        total = torch.as_tensor(total, dtype=weighted_sum.dtype, device=weighted_sum.device)
-        loss = weighted_sum / torch.where(total > 0, total, 1.0)
-        return LlavaCausalLMOutputWithPast(loss=loss, logits=logits[:num_here] if return_logits else None)
+def _weighted_loss(
+    logits: torch.Tensor,
+    target_ids: torch.Tensor,
+    target_weights: torch.Tensor,
+    num_targets: float | torch.Tensor | None,
+) -> torch.Tensor:
+    """Weighted cross-entropy of the T targets over `num_targets`."""
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    token_losses = nn.functional.cross_entropy(exact, target_ids, reduction="none")  # (T,)
+    weighted_sum = (token_losses * target_weights).sum()
+    total = target_weights.sum() if num_targets is None else num_targets
+    total = torch.as_tensor(total, dtype=weighted_sum.dtype, device=weighted_sum.device)
+    return weighted_sum / torch.where(total > 0, total, 1.0)
 
 
 # transformers renames published keys (`language_model.model...`, `vision_tower...`) only for its own classes

@@ -11,6 +11,7 @@ import torch
 from locvlm import dist
 from locvlm.model.adapter import reset_adapter
 from locvlm.model.freeze import freeze
+from locvlm.model.last_layer import widen_last_layer
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.variants import llava_config
 from locvlm.model.video import FRAMES_PER_CHUNK
@@ -21,6 +22,7 @@ STEPS = (  # what each of the two ranks is shown: images, videos, videos from a 
     ([NUM_FRAMES, 0], []),
     ([-1], [0, 0]),
     ([-1, -1], [NUM_FRAMES, -1, NUM_FRAMES]),
+    ([0], None),  # nothing, and nothing of its text is supervised
 )
 
 
@@ -41,13 +43,15 @@ def build_model() -> LocVLM:
     return model.train()
 
 
-def batch(shown: list[int], seed: int, num_targets: float) -> dict:
+def batch(shown: list[int] | None, seed: int, num_targets: float) -> dict:
     """One row: a tree for each visual, or one of text, of which the last two tokens are supervised."""
+    is_supervised, shown = shown is not None, shown or []
     generator = torch.Generator().manual_seed(seed)
     ids, positions, samples, targets = [], [], [], []
     for number, size in enumerate(shown or [None]):
         tree = [1, *[IMAGE] * NUM_TOKENS.get(size, 0), 5 + number, 9, 12]
-        targets += [len(ids) + len(tree) - 3, len(ids) + len(tree) - 2]
+        if is_supervised:
+            targets += [len(ids) + len(tree) - 3, len(ids) + len(tree) - 2]
         ids, positions = ids + tree, positions + list(range(len(tree)))
         samples += [number] * len(tree)
     num_pictures = sum(max(size, 1) for size in shown if size != -1)
@@ -63,7 +67,7 @@ def batch(shown: list[int], seed: int, num_targets: float) -> dict:
         "position_ids": torch.tensor([positions]),
         "sample_ids": torch.tensor([samples]),
         "branch_ids": torch.zeros(1, len(ids), dtype=torch.long),
-        "target_index": torch.tensor(targets),
+        "target_index": torch.tensor(targets, dtype=torch.long),
         "target_ids": torch.tensor(ids)[[target + 1 for target in targets]],
         "target_weights": torch.ones(len(targets)),
         "num_targets": num_targets,
@@ -73,12 +77,14 @@ def batch(shown: list[int], seed: int, num_targets: float) -> dict:
 
 def batches(step: int) -> list[dict]:
     """Of both ranks."""
-    num_targets = sum(2 * max(len(shown), 1) for shown in STEPS[step])
+    num_targets = sum(2 * max(len(shown), 1) for shown in STEPS[step] if shown is not None)
     return [batch(shown, 10 * step + rank, float(num_targets)) for rank, shown in enumerate(STEPS[step])]
 
 
 def train_alone() -> tuple[LocVLM, list[int]]:
+    """With a last layer that computes all rows."""
     model = build_model()
+    widen_last_layer(model.model.language_model)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE)
     for step in range(len(STEPS)):
         for of_rank in batches(step):

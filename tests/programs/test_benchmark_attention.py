@@ -4,12 +4,11 @@ import subprocess
 import sys
 
 
-def test_it_times_the_three_ways_side_by_side(repo_root, tmp_path):
+def test_it_compares_gradients_and_times_the_three_ways(repo_root, tmp_path):
     out = tmp_path / "results" / "attention.json"
-    sizes = {"scenes": 2, "questions": 3, "prefix": 8, "width": 16, "layers": 1, "heads": 2, "rounds": 2}
-    options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
+    options = ["--toy", "--dtypes", "fp32", "bf16", "--out", out]
     done = subprocess.run(
-        [sys.executable, repo_root / "scripts/benchmark_attention.py", *options, "--out", out],
+        [sys.executable, repo_root / "scripts/benchmark_attention.py", *options],
         capture_output=True,
         text=True,
         timeout=300,
@@ -17,12 +16,20 @@ def test_it_times_the_three_ways_side_by_side(repo_root, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     saved = json.loads(out.read_text())
-    assert {name: len(taken) for name, taken in saved["seconds"].items()} == {
-        "separate": 2,
-        "sdpa": 2,
-        "tree": 2,
-    }
-    medians = saved["median_seconds"]
-    assert saved["tree_against_sdpa"] == medians["sdpa"] / medians["tree"]
+    for dtype, limit in (("fp64", 1e-12), ("fp32", 1e-5)):
+        for way in ("sdpa", "tree"):
+            assert 0 < saved["differences"][dtype][way]["gradients"] <= limit
+    for dtype in ("fp32", "bf16"):
+        for part in ("whole pass", "language model alone"):
+            ways = saved[dtype][part]
+            assert {name: len(way["seconds"]) for name, way in ways.items()} == {
+                "separate": 1,
+                "sdpa": 1,
+                "tree": 1,
+            }
+            assert ways["tree"]["flops"] < ways["sdpa"]["flops"] < ways["separate"]["flops"]
+        assert saved[dtype]["optimizer_s"] > 0
     assert saved["machine"]["threads"] == 1
-    assert "tree" in done.stdout
+    assert [line["goal"] for line in saved["headline"]] == [3.9] * 4
+    assert done.stdout.index("gradients by") < done.stdout.index("times as fast")
+    assert done.stdout.count("goal: ") == 4

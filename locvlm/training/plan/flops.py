@@ -2,7 +2,8 @@
 
 A product (m, k) x (k, n) is 2 m k n operations, a parameter's share 2 a token. Backward takes as many for
 the gradient of the input, where something before it trains, and as many for the gradient of the weight, where
-that trains. The tests compare each figure with what `torch.utils.flop_counter` counts in the real model.
+that trains. What follows the attention of the last layer sees supervised tokens alone (model/last_layer.py).
+The tests compare each figure with what `torch.utils.flop_counter` counts in the real model.
 
     stage 1   the adapter alone trains: the language model passes gradients through (2 x forward in all)
     stage 2   adapter and language model train (3 x forward); with LoRA 2 x, and 3 x its matrices
@@ -10,7 +11,7 @@ that trains. The tests compare each figure with what `torch.utils.flop_counter` 
 
 from dataclasses import dataclass
 
-from locvlm.training.plan.shapes import ModelShape, Scope, lora_size
+from locvlm.training.plan.shapes import AFTER_ATTENTION, ModelShape, Scope
 
 PARTS = ("tower", "adapter", "llm", "lora", "attention", "head")
 _IN_BLOCKS = ("llm", "lora", "attention")
@@ -23,7 +24,7 @@ class Load:
     rows: float
     row_tokens: float  # length of a row, with its padding
     images: float
-    targets: float  # supervised tokens: what the head sees
+    targets: float  # supervised tokens: what the head sees, and the last layer after its attention
     pairs: float  # (query, key) that attention computes, in one head of one layer
     videos: float = 0.0
     frames: float = 0.0  # of those whose features are not kept: what the tower sees beside images
@@ -46,12 +47,16 @@ def tree_pairs(trees: float, prefix: float, branches: float, branch: float) -> f
 
 def forward_flops(shape: ModelShape, load: Load, scope: Scope) -> dict[str, float]:
     """Operations of one forward pass by part; `attention` is the language model's scores and sums."""
-    block = sum(2 * width_in * width_out for width_in, width_out in shape.projections.values())
+    projections = shape.projections.items()
     return {
         "tower": (load.images + load.frames) * _tower_flops(shape),
         "adapter": adapter_tokens(shape, load) * sum(_adapter_layers(shape)),
-        "llm": load.tokens * shape.layers * block,
-        "lora": load.tokens * 2 * lora_size(shape, scope.lora) if scope.lora else 0.0,
+        "llm": sum(tokens_through(shape, load, name) * 2 * ins * outs for name, (ins, outs) in projections),
+        "lora": sum(
+            tokens_through(shape, load, name) * 2 * scope.lora.rank * (ins + outs)
+            for name, (ins, outs) in projections
+            if scope.lora and name in scope.lora.targets
+        ),
         "attention": 4 * load.pairs * shape.attention_width * shape.layers,
         "head": load.targets * 2 * shape.width * shape.vocabulary,
     }
@@ -81,10 +86,11 @@ def recomputed_flops(shape: ModelShape, load: Load, scope: Scope) -> dict[str, f
     """What activation checkpointing computes a second time: the language model's blocks but for their last
     product, which nothing in their backward pass needs (torch stops there unless `use_reentrant` is set)."""
     again = {name: flops for name, flops in forward_flops(shape, load, scope).items() if name in _IN_BLOCKS}
+    last = tokens_through(shape, load, "down_proj") * 2 * shape.width
     if scope.lora is not None and "down_proj" in scope.lora.targets:
-        again["lora"] -= load.tokens * shape.layers * 2 * shape.width * scope.lora.rank
+        again["lora"] -= last * scope.lora.rank
     else:
-        again["llm"] -= load.tokens * shape.layers * 2 * shape.width * shape.mlp
+        again["llm"] -= last * shape.mlp
     return again
 
 
@@ -115,6 +121,13 @@ def _tower_flops(shape: ModelShape) -> float:
     embedding = 2 * shape.image_tokens * 3 * shape.patch**2 * width
     per_token = 2 * (4 * width**2 + 2 * width * shape.tower_mlp) + 4 * tokens * width
     return float(embedding + shape.tower_layers * tokens * per_token)
+
+
+def tokens_through(shape: ModelShape, load: Load, projection: str) -> float:
+    """That go through one of a block's linear layers, in all blocks together."""
+    if projection in AFTER_ATTENTION:
+        return load.tokens * (shape.layers - 1) + load.targets
+    return load.tokens * shape.layers
 
 
 def adapter_tokens(shape: ModelShape, load: Load) -> float:

@@ -12,16 +12,18 @@ it, whose attention kernel keeps no scores, keeps for each token in bf16
                  + 2 f            their product, if the layer trains
 
 with width h, attention width A, heads a, MLP width f: 186 kB a token and layer of LLaMA-7B. With LoRA, what
-goes into its matrices is kept. The tests compare this with the bytes that autograd keeps in the real model,
-on a CPU, in all three precisions.
+goes into its matrices is kept. The last layer keeps second norm and MLP, and the last norm what it keeps, of
+supervised tokens alone (model/last_layer.py). The tests compare this with the bytes that autograd keeps in
+the real model, on a CPU, in all three precisions.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from locvlm.model.lora import LoraSettings
 from locvlm.training.plan.flops import Load, adapter_tokens
-from locvlm.training.plan.shapes import ModelShape, PartSize, Scope
+from locvlm.training.plan.shapes import AFTER_ATTENTION, ModelShape, PartSize, Scope
 
 Precision = Literal["bf16", "autocast", "fp32"]
 """bf16: weights are bf16, DeepSpeed keeps fp32 masters; autocast: weights fp32, products bf16; fp32: all."""
@@ -139,7 +141,7 @@ class ActivationBytes:
     blocks: float  # of the language model; with checkpointing, their inputs
     shared: float  # by all blocks: the mask of packed rows, cosines and sines of positions
     adapter: float
-    head: float  # last norm, supervised states, log-probabilities
+    head: float  # of supervised tokens: last norm, states, log-probabilities
     working: float  # freed within the pass: gradients of logits, or one block's intermediate results
     logits: float  # contained in the last two: all that supervised tokens x vocabulary take at once
 
@@ -164,17 +166,19 @@ def activation_bytes(
     checkpointing: bool = False,
 ) -> ActivationBytes:
     """Of one pass of one rank; `load.pairs` counts for attention that keeps its scores."""
-    size = 4 if precision == "fp32" else 2
+    size = _size(precision)
     stream = 2 if precision == "bf16" else 4  # of the residual stream: autocast leaves it in fp32
     is_trained = scope.trains_llm
-    block = load.tokens * _block_bytes(shape, precision, scope)
-    block += _score_bytes(shape, load, precision, attention)
+    first_half = load.tokens * _attention_bytes(shape, precision, scope)
+    first_half += _score_bytes(shape, load, precision, attention)
+    second_half = _mlp_bytes(shape, precision, scope)  # of one token
+    block = first_half + load.tokens * second_half
     logits = load.targets * shape.vocabulary
     rotary = 2 * stream * load.tokens * shape.head_width
     masks = _mask_bytes(shape, load, precision, attention, checkpointing=checkpointing)
     # backward through the MLP: gradients of its four activations, and the norm's in fp32
     working = load.tokens * (4 * size * shape.mlp + 3 * 4 * shape.width)
-    blocks = shape.layers * block
+    blocks = shape.layers * block - (load.tokens - load.targets) * second_half
     if checkpointing:
         blocks = shape.layers * stream * load.tokens * shape.width
         working += block
@@ -182,7 +186,7 @@ def activation_bytes(
         blocks=blocks,
         shared=masks + rotary,
         adapter=adapter_tokens(shape, load) * size * _adapter_widths(shape),
-        head=load.tokens * _norm_bytes(shape, precision, is_trained=is_trained, num_uses=0)
+        head=load.targets * _norm_bytes(shape, precision, is_trained=is_trained, num_uses=0)
         + (size * load.targets * shape.width if is_trained else 0)
         + 4 * logits,
         # the loss: gradients of log-probabilities and of logits in fp32, beside the kept 4 bytes
@@ -191,29 +195,41 @@ def activation_bytes(
     )
 
 
-def _block_bytes(shape: ModelShape, precision: Precision, scope: Scope) -> float:
-    """Of one token in one block, without scores; see the module's docstring."""
-    is_trained = scope.trains_llm
-    size = 4 if precision == "fp32" else 2
-    norms = sum(
-        _norm_bytes(shape, precision, is_trained=is_trained, num_uses=uses) for uses in (3, 2)
-    )  # by query, key, value; by gate, up
-    attention = 4 * size * shape.attention_width + 4 * shape.heads
-    lora = _lora_bytes(shape, precision, scope.lora) if scope.lora else 0.0
-    return norms + attention + size * shape.mlp * (4 if is_trained else 3) + lora
+def _attention_bytes(shape: ModelShape, precision: Precision, scope: Scope) -> float:
+    """Of one token in one block, up to its attention's output, without scores; see the module's docstring."""
+    norm = _norm_bytes(shape, precision, is_trained=scope.trains_llm, num_uses=3)  # by query, key, value
+    kept = 4 * _size(precision) * shape.attention_width + 4 * shape.heads
+    names = [name for name in shape.projections if name not in AFTER_ATTENTION]
+    return norm + kept + _lora_bytes(shape, precision, scope.lora, names)
 
 
-def _lora_bytes(shape: ModelShape, precision: Precision, lora: LoraSettings) -> float:
-    """Of one token in one block: what goes into LoRA's matrices, and the masks of its dropout."""
-    size = 4 if precision == "fp32" else 2
-    inner = size * lora.rank * len(lora.targets)
+def _mlp_bytes(shape: ModelShape, precision: Precision, scope: Scope) -> float:
+    """Of one token in one block, after attention."""
+    norm = _norm_bytes(shape, precision, is_trained=scope.trains_llm, num_uses=2)  # by gate, up
+    kept = _size(precision) * shape.mlp * (4 if scope.trains_llm else 3)
+    return norm + kept + _lora_bytes(shape, precision, scope.lora, AFTER_ATTENTION)
+
+
+def _size(precision: Precision) -> int:
+    """Bytes of a value that a matrix product takes."""
+    return 4 if precision == "fp32" else 2
+
+
+def _lora_bytes(
+    shape: ModelShape, precision: Precision, lora: LoraSettings | None, names: Collection[str]
+) -> float:
+    """Of one token: what goes into LoRA's matrices beside layers of these names; masks of its dropout."""
+    if lora is None:
+        return 0.0
+    size, wrapped = _size(precision), [name for name in lora.targets if name in names]
+    inner = size * lora.rank * len(wrapped)
     if lora.dropout:  # each layer has a copy of its own
-        return inner + sum((size + 1) * shape.projections[name][0] for name in lora.targets)
+        return inner + sum((size + 1) * shape.projections[name][0] for name in wrapped)
     if precision == "autocast":  # each casts its input anew
-        return inner + sum(size * shape.projections[name][0] for name in lora.targets)
+        return inner + sum(size * shape.projections[name][0] for name in wrapped)
     groups = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # that have their input in common
-    inputs = sum(size * shape.width for group in groups if any(name in lora.targets for name in group))
-    return inner + inputs + (size * shape.mlp if "down_proj" in lora.targets else 0)
+    inputs = sum(size * shape.width for group in groups if any(name in wrapped for name in group))
+    return inner + inputs + (size * shape.mlp if "down_proj" in wrapped else 0)
 
 
 def _norm_bytes(shape: ModelShape, precision: Precision, *, is_trained: bool, num_uses: int) -> float:

@@ -17,6 +17,8 @@ from locvlm.training.plan.machines import require_name
 
 StageName = Literal["stage1", "stage2", "stage3"]
 
+AFTER_ATTENTION = ("gate_proj", "up_proj", "down_proj")  # of a block's linear layers
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:

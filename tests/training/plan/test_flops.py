@@ -86,7 +86,10 @@ def test_the_large_model_takes_the_operations_of_the_formula(name):
             model.get_image_features(torch.zeros(3, 3, shape.canvas, shape.canvas))
         with FlopCounterMode(display=False) as language:
             model.model.language_model(
-                inputs_embeds=torch.zeros(2, 512, shape.width), attention_mask=mask, use_cache=False
+                inputs_embeds=torch.zeros(2, 512, shape.width),
+                attention_mask=mask,
+                use_cache=False,
+                target_rows=torch.zeros(20, dtype=torch.long),
             )
         with FlopCounterMode(display=False) as head:
             model.lm_head(torch.zeros(20, shape.width))
@@ -97,7 +100,7 @@ def test_the_large_model_takes_the_operations_of_the_formula(name):
 
 def test_the_sizes_that_one_has_in_mind():
     """LLaMA-7B: 12.95 GFLOP a token; ViT-L/14 without its last layer: 0.155 TFLOP at 224, 0.366 at 336."""
-    load = Load(rows=1, row_tokens=1, images=1, targets=0, pairs=0)
+    load = Load(rows=1, row_tokens=1, images=1, targets=1, pairs=0)
     b, large = (forward_flops(shape_of(variant(name)), load, STAGE2) for name in ("b", "l"))
     assert b["llm"] / 1e9 == pytest.approx(12.95, abs=0.005)
     assert b["tower"] / 1e12 == pytest.approx(0.155, abs=0.0005)

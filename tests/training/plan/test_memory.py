@@ -7,7 +7,7 @@ import torch
 
 from locvlm.model.lora import LLAMA_PROJECTIONS, LoraSettings
 from locvlm.model.variants import variant
-from locvlm.training.plan.flops import Load
+from locvlm.training.plan.flops import Load, tokens_through
 from locvlm.training.plan.memory import Zero, activation_bytes, state_bytes, usable_bytes
 from locvlm.training.plan.shapes import Scope, count_parameters, shape_of
 
@@ -66,7 +66,8 @@ def test_the_loss_takes_twelve_bytes_a_target_and_word(precision):
     load = Load(rows=1, row_tokens=8, images=0, targets=1000, pairs=64)
     found = activation_bytes(shape, load, scope=STAGE2, precision=precision)
     size = 2 if precision == "bf16" else 4
-    states = 1000 * shape.width * size
+    # the last norm's input in fp32, before and after the gain: of the targets, too
+    states = 1000 * (shape.width * (4 + 2 * size) + 4)
     assert found.logits == 12 * 1000 * shape.vocabulary
     assert found.working == 8 * 1000 * shape.vocabulary
     assert found.head - states == pytest.approx(4 * 1000 * shape.vocabulary, rel=0.01)
@@ -97,8 +98,8 @@ def test_loras_dropout_keeps_a_copy_and_a_mask_for_each_layer(small_case):
     shape = shape_of(case.model.config)
     expected = activation_bytes(shape, case.load, scope=scope, precision="fp32").kept
     # a GPU's mask has a byte for each value, the one of a CPU four
-    values = sum(width for width, _ in shape.projections.values())
-    expected += 3 * case.load.tokens * shape.layers * values
+    values = [tokens_through(shape, case.load, name) * ins for name, (ins, _) in shape.projections.items()]
+    expected += 3 * sum(values)
     assert kept_bytes(case, autocast=False) == pytest.approx(expected, rel=CLOSE)
 
 
