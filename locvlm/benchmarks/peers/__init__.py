@@ -1,0 +1,1 @@
+"""What scripts/benchmark_peers.py is made of: one training on our way, and as others do it."""
