@@ -7,16 +7,15 @@ Ends with status 1 if one takes longer than --limit-s.
 """
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-from locvlm.io import write_json
-from locvlm.runs import environment
+from locvlm.benchmarks.result import Headline, add_out_option, write_result
+from locvlm.benchmarks.turns import take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("train", "eval", "data_builders", "scripts")
@@ -32,18 +31,34 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--programs", nargs="*", default=sorted(programs), help="default: all of them")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--limit-s", type=float, default=2.0, help="of the median on the clock")
-    parser.add_argument("--out", type=Path, help="JSON to write; the table is printed in any case")
+    add_out_option(parser)
     return parser.parse_args()
 
 
-def run(arguments: list[str]) -> tuple[float, float]:
-    """(seconds on the clock, seconds of the processor) of one process."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+def run(arguments: list[str], cpu_seconds: list[float]) -> None:
+    """One process; its seconds of the processor are added to the list."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr[-500:]}")
-    return clock, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    cpu_seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def headline(medians: dict[str, dict[str, float]], *, limit_s: float) -> list[Headline]:
+    """The package, and the slowest program."""
+    package = Headline(
+        what="import locvlm", figure=medians[IMPORT]["seconds"], unit="s", goal=limit_s, limit="<="
+    )
+    programs = {name: found["seconds"] for name, found in medians.items() if name not in (PYTHON, IMPORT)}
+    if not programs:
+        return [package]
+    what = f"--help of the slowest of {len(programs)} programs"
+    return [
+        package,
+        Headline(what=what, figure=max(programs.values()), unit="s", goal=limit_s, limit="<="),
+        Headline(what="Python itself, doing nothing", figure=medians[PYTHON]["seconds"], unit="s"),
+    ]
 
 
 def main() -> None:
@@ -51,21 +66,19 @@ def main() -> None:
     args = parse_arguments()
     commands = {PYTHON: ["-c", "pass"], IMPORT: ["-c", IMPORT]}
     commands |= {f"{program} --help": [program, "--help"] for program in args.programs}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    for turn in range(args.rounds + 1):
-        for name, arguments in commands.items():
-            taken = run(arguments)
-            if turn:  # the first reads files that the disk has not read yet
-                times[name].append(taken)
-    medians = {}
-    for name, pairs in times.items():
-        seconds, cpu_seconds = (median(pair[i] for pair in pairs) for i in range(2))
-        medians[name] = {"seconds": seconds, "cpu_seconds": cpu_seconds}
-        print(f"{name:42} {seconds:6.3f} s, {cpu_seconds:6.3f} s of the processor")
+    cpu: dict[str, list[float]] = {name: [] for name in commands}
+    ways = {name: partial(run, arguments, cpu[name]) for name, arguments in commands.items()}
+    turns = take_turns(ways, rounds=args.rounds)  # the first round reads what the disk has not read yet
+    medians = {
+        name: {"seconds": turns.median(name), "cpu_seconds": median(cpu[name][1:])} for name in commands
+    }
+    for name, found in medians.items():
+        print(f"{name:42} {found['seconds']:6.3f} s, {found['cpu_seconds']:6.3f} s of the processor")
+    quoted = headline(medians, limit_s=args.limit_s)
+    for one in quoted:
+        print(one.line())
+    write_result(args, {"medians": medians}, headline=quoted)
     slow = [name for name, found in medians.items() if found["seconds"] > args.limit_s]
-    if args.out:
-        machine = {**environment(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-        write_json(args.out, {"rounds": args.rounds, "machine": machine, "medians": medians})
     if slow:
         sys.exit(f"longer than {args.limit_s:g} s: {', '.join(slow)}")
 

@@ -10,22 +10,19 @@ decord, which is used for nothing else. Seconds are worth something with nothing
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from locvlm.benchmarks.clips import decode, headline, settings, write_clip
+from locvlm.benchmarks.result import add_out_option, write_result
 from locvlm.io import read_json, read_jsonl, write_json
-from locvlm.runs import environment
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTH, HEIGHT, RATE = 320, 240, 25
 ANSWER = "There is a red mug on the left and a green book."
 
 
@@ -39,25 +36,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=100, help="of a clip that the model sees")
     parser.add_argument("--steps", type=int, default=9, help="of a training")
     parser.add_argument("--repeats", type=int, default=2, help="trainings of each kind, and decodings / 3")
-    parser.add_argument("--out", type=Path, help="JSON to write; the table is printed in any case")
+    add_out_option(parser)
     return parser.parse_args()
-
-
-def write_clip(path: Path, seconds: int, seed: int) -> None:
-    """An H.264 clip of coloured squares that wander to the right."""
-    import av
-    import numpy as np
-
-    colors = np.random.default_rng(seed).integers(0, 255, (HEIGHT // 8, WIDTH // 8, 3))
-    picture = colors.astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number in range(seconds * RATE):
-            frame: Any = av.VideoFrame.from_ndarray(np.roll(picture, number, axis=1), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 def make_data(folder: Path, args: argparse.Namespace) -> None:
@@ -75,34 +55,6 @@ def make_data(folder: Path, args: argparse.Namespace) -> None:
     run("scripts/init_checkpoint.py", *(word for option in options.items() for word in option))
 
 
-def settings(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """A run of stage 3 that trains the adapter, four clips a step."""
-    source = {"name": "clips", "path": str(folder / "instruct.json"), "kind": "llava"}
-    return {
-        "trains": "adapter",
-        "model": {"checkpoint": str(folder / "init"), "attn_implementation": "tree"},
-        "video": {"num_frames": args.frames},
-        "data": {
-            "conversations_per_step": 4,
-            "conversation": "vicuna_v1",
-            "num_workers": 0,
-            "sources": [{**source, "video_root": str(folder / "videos")}],
-        },
-        "profile": {"steps": max(1, args.steps // 3), "after": 1},
-        "training": {
-            "output_dir": str(folder / "run"),
-            "max_steps": args.steps,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "per_device_train_batch_size": 1,
-            "gradient_accumulation_steps": 1,
-            "learning_rate": 1e-3,
-            "bf16": True,
-            "report_to": "none",
-        },
-    }
-
-
 def train(folder: Path, name: str, *overrides: str) -> dict[str, Any]:
     """One training: the median step, and the parts of a step."""
     out = folder / name
@@ -116,30 +68,10 @@ def run(program: str, *arguments: object) -> float:
     """Run a program of this repository; its seconds."""
     start = time.perf_counter()
     command = [sys.executable, str(ROOT / program), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{program} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
     return time.perf_counter() - start
-
-
-def decode(clip: Path, frames: int, rounds: int) -> dict[str, float]:
-    """Seconds for the frames of one clip, medians of rounds that take turns."""
-    import decord
-
-    from locvlm.data.video import probe_video, read_frames, uniform_indices
-
-    indices = uniform_indices(probe_video(clip), frames)
-    ways: dict[str, Callable[[], Any]] = {
-        "ours": lambda: [f.image for f in read_frames(clip, indices, info=probe_video(clip))],
-        "decord": lambda: decord.VideoReader(str(clip)).get_batch(indices).asnumpy(),
-    }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, read in ways.items():
-            start = time.perf_counter()
-            read()
-            taken[name].append(time.perf_counter() - start)
-    return {f"{name}_s": statistics.median(seconds) for name, seconds in taken.items()}
 
 
 def main() -> None:
@@ -149,7 +81,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_data(folder, args)
-        write_json(folder / "run.yaml", settings(folder, args))  # JSON is YAML
+        run_settings = settings(folder, frames=args.frames, steps=args.steps)
+        write_json(folder / "run.yaml", run_settings)  # JSON is YAML
         decoding = decode(folder / "videos/v_0.mp4", args.frames, 3 * args.repeats)
         kept = ("--data.video_cache", str(folder / "features"))
         making_s = run("scripts/cache_video_features.py", "--config", folder / "run.yaml", *kept)
@@ -157,9 +90,7 @@ def main() -> None:
             rows["live"].append(train(folder, f"live{number}"))
             rows["kept"].append(train(folder, f"kept{number}", *kept))
     medians = {way: statistics.median(row["step_s"] for row in runs) for way, runs in rows.items()}
-    result = {
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
-        "machine": {**environment(), "cores": os.cpu_count(), "load": os.getloadavg()},
+    figures = {
         "runs": rows,
         "making_features_s": making_s,
         "step_s": medians,
@@ -169,9 +100,10 @@ def main() -> None:
     for way, seconds in medians.items():
         parts = ", ".join(f"{part} {s:.3f}" for part, s in rows[way][-1]["parts_s"].items())
         print(f"{way}: {seconds:.3f} s a step ({parts})")
-    print(f"kept features: {result['live_against_kept']:.1f} times as fast; {result['decoding']}")
-    if args.out:
-        write_json(args.out, result)
+    print(f"kept features: {figures['live_against_kept']:.1f} times as fast; {figures['decoding']}")
+    quoted = headline(figures, vars(args))
+    print("\n".join(one.line() for one in quoted))
+    write_result(args, figures, headline=quoted)
 
 
 if __name__ == "__main__":

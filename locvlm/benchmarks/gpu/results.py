@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+from locvlm.benchmarks.result import TIMES_AS_FAST, Headline
 from locvlm.io import write_json
 from locvlm.training.plan.measured import FORMAT
 
@@ -96,12 +97,14 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
+        found = goals(list(self.cases.values()), self.peak_flops)
         return {
             "format": FORMAT,
             "machine": self.machine,
             "settings": self.settings,
             "peak_tflops": self.peak_flops / 1e12,
-            "goals": [goal.__dict__ for goal in goals(list(self.cases.values()), self.peak_flops)],
+            "headline": [asdict(one) for one in headline(found)],
+            "goals": [asdict(goal) for goal in found],
             "correctness": self.correctness,
             "loss_spread": loss_spread(list(self.cases.values())),
             "cases": [case.to_json(self.peak_flops) for case in self.cases.values()],
@@ -143,6 +146,7 @@ class Goal:
     wanted: float
     reached: float | None  # None: not measured
     by: str = ""  # the case
+    unit: str = "of the peak"
 
 
 def goals(cases: Sequence[CaseResult], peak_flops: float) -> list[Goal]:
@@ -158,7 +162,8 @@ def goals(cases: Sequence[CaseResult], peak_flops: float) -> list[Goal]:
             found.append(_gain(variant, wanted[variant], full))
         if variant == "l":
             captions = [case for case in own if case.stage == "stage1"]
-            found.append(_best("l: stage 1, images/s", 30.0, captions, "images_per_s", peak_flops))
+            best = _best("l: stage 1, images/s", 30.0, captions, "images_per_s", peak_flops)
+            found.append(replace(best, unit="images/s"))
     return found
 
 
@@ -185,7 +190,17 @@ def _gain(variant: str, wanted: float, cases: Sequence[CaseResult]) -> Goal:
             shared, separate = min(seconds["shared_prefix"]), min(seconds["separate"])
             names = f"{seconds['shared_prefix'][shared]} against {seconds['separate'][separate]}"
             gains.append((separate / shared, names))
-    return Goal(what, wanted, *max(gains)) if gains else Goal(what, wanted, None)
+    best = Goal(what, wanted, *max(gains)) if gains else Goal(what, wanted, None)
+    return replace(best, unit=TIMES_AS_FAST)
+
+
+def headline(found: Sequence[Goal]) -> list[Headline]:
+    """What is to be quoted: the goals, as far as they were measured."""
+    return [
+        Headline(what=f"one GPU, {goal.what}", figure=goal.reached, unit=goal.unit, goal=goal.wanted)
+        for goal in found
+        if goal.reached is not None
+    ]
 
 
 # ---- lines

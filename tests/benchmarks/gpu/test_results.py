@@ -1,6 +1,7 @@
 import pytest
 
 from locvlm.benchmarks.gpu.results import CaseResult, Report, Timed, goals, line_of, loss_spread
+from locvlm.benchmarks.result import Headline
 from locvlm.io import read_json
 
 PEAK = 1e15
@@ -48,6 +49,16 @@ def test_what_is_no_number_does_not_keep_the_file_from_being_written(tmp_path):
     report.correctness = [{"path": "tree", "gradient_error": float("nan")}]
     report.save()
     assert read_json(tmp_path / "out.json")["correctness"] == [{"path": "tree", "gradient_error": None}]
+
+
+def test_goals_that_were_measured_are_quoted(tmp_path):
+    report = Report(out=tmp_path / "out.json", machine={}, settings={}, peak_flops=PEAK)
+    report.put(case("l-stage2-adamw_bf16/k8-shared-sdpa", seconds=0.5))
+    (quoted,) = read_json(tmp_path / "out.json")["headline"]
+    one = Headline(**quoted)
+    assert (one.what, one.unit) == ("one GPU, l: stage 2, MFU without checkpointing", "of the peak")
+    assert one.figure == pytest.approx(0.6)
+    assert one.is_reached
 
 
 def test_goals_take_the_best_case_and_the_fastest_kernel_of_each_mode():
