@@ -24,12 +24,13 @@ TREE_ATTENTION = "tree"
 class TreeLayout:
     """Where each token of packed rows stands when they are regrouped by tree.
 
-    Tokens are counted through all rows; the number R * L stands for "no token" and reads as zeros.
+    Tokens are counted through all rows. Places without a token hold the first one, so that there is something
+    to compute: no token sees them, and nobody reads what comes out.
     """
 
     prefixes: torch.Tensor  # (N, P) token at this place of the prefix
     branches: torch.Tensor  # (N, K, T) token at this place of the branch
-    places: torch.Tensor  # (R * L,) where a token's output stands in [prefixes, branches] laid flat
+    places: torch.Tensor  # (R * L,) where a token's output stands in [prefixes, branches, zero] laid flat
     prefix_bias: torch.Tensor | None  # (N, 1, 1, P) minus infinity on empty places; None if there are none
 
 
@@ -66,16 +67,18 @@ def lay_out_trees(sample_ids: torch.Tensor, branch_ids: torch.Tensor) -> TreeLay
         shape_p[0] * shape_p[1] + (tree * shape_b[1] + branch[real] - 1) * shape_b[2] + offset,
     )
     num_places = shape_p[0] * shape_p[1] + shape_b[0] * shape_b[1] * shape_b[2]
-    tokens = torch.full((num_places,), num_tokens, dtype=torch.long, device=real.device)
+    tokens = torch.zeros(num_places, dtype=torch.long, device=real.device)
     tokens[place] = real
+    is_filled = torch.zeros(num_places, dtype=torch.bool, device=real.device)
+    is_filled[place] = True
     places = torch.full((num_tokens,), num_places, dtype=torch.long, device=real.device)
     places[real] = place
-    prefixes = tokens[: shape_p[0] * shape_p[1]].view(shape_p)
-    is_empty = prefixes == num_tokens
+    num_prefix_places = shape_p[0] * shape_p[1]
+    is_empty = ~is_filled[:num_prefix_places].view(shape_p)
     bias = torch.zeros(shape_p, device=real.device).masked_fill(is_empty, float("-inf"))[:, None, None]
     return TreeLayout(
-        prefixes=prefixes,
-        branches=tokens[shape_p[0] * shape_p[1] :].view(shape_b),
+        prefixes=tokens[:num_prefix_places].view(shape_p),
+        branches=tokens[num_prefix_places:].view(shape_b),
         places=places,
         prefix_bias=bias if is_empty.any() else None,
     )
@@ -118,9 +121,9 @@ def tree_attention(
         [
             out_p.transpose(1, 2).reshape(-1, num_heads * width),
             out_b.permute(0, 2, 3, 1, 4).reshape(-1, num_heads * width),
+            out_b.new_zeros(1, num_heads * width),  # for tokens of no tree
         ]
     )
-    flat = torch.cat([flat, flat.new_zeros(1, flat.shape[1])])
     return flat.index_select(0, tree_layout.places).view(num_rows, length, num_heads, width), None
 
 
@@ -128,7 +131,6 @@ def _regroup(tensor: torch.Tensor, layout: TreeLayout, repeats: int) -> tuple[to
     """(R, H / repeats, L, D) -> its prefixes (N, H, P, D) and its branches (N, H, K, T, D)."""
     heads, width = tensor.shape[1], tensor.shape[3]
     flat = tensor.transpose(1, 2).reshape(-1, heads * width)
-    flat = torch.cat([flat, flat.new_zeros(1, flat.shape[1])])
     prefix = flat.index_select(0, layout.prefixes.reshape(-1)).view(*layout.prefixes.shape, heads, width)
     branch = flat.index_select(0, layout.branches.reshape(-1)).view(*layout.branches.shape, heads, width)
     prefix, branch = prefix.transpose(1, 2), branch.permute(0, 3, 1, 2, 4)

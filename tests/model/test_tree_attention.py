@@ -63,11 +63,15 @@ def test_every_token_has_one_place_and_padding_has_none():
     layout = lay_out_trees(sample_ids, branch_ids)
     assert (layout.prefixes.shape, layout.branches.shape) == ((4, 6), (4, 4, 5))
     everywhere = torch.cat([layout.prefixes.flatten(), layout.branches.flatten()])
-    num_tokens = sample_ids.numel()
-    for token, sample in enumerate(sample_ids.flatten().tolist()):
-        found = torch.nonzero(everywhere == token).flatten().tolist()
-        assert found == ([] if sample == NO_SAMPLE else [int(layout.places[token])])
-    assert (everywhere == num_tokens).sum() == everywhere.numel() - (sample_ids != NO_SAMPLE).sum()
+    in_trees = torch.nonzero(sample_ids.flatten() != NO_SAMPLE).flatten()
+    places = layout.places[in_trees]
+    assert torch.equal(everywhere[places], in_trees)
+    assert len(places.unique()) == len(in_trees)
+    assert (layout.places[sample_ids.flatten() == NO_SAMPLE] == len(everywhere)).all()  # the zero behind all
+    empty = torch.ones(len(everywhere), dtype=torch.bool).index_fill(0, places, False)
+    assert (everywhere[empty] == 0).all()
+    assert layout.prefix_bias is not None
+    assert torch.equal(layout.prefix_bias.flatten() < 0, empty[: layout.prefixes.numel()])
 
 
 def test_what_is_not_packed_runs_as_sdpa(build_model):
