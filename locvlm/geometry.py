@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 FrameMode = Literal["stretch", "pad", "crop"]
@@ -69,8 +70,10 @@ AnyLocation = TypeVar("AnyLocation", Box, Point, Location)
 
 def intersection(a: Box, b: Box) -> Box | None:
     """The box that `a` and `b` share; None where they share no area."""
-    shared = Box(max(a.x1, b.x1), max(a.y1, b.y1), min(a.x2, b.x2), min(a.y2, b.y2))
-    return shared if shared.width > 0 and shared.height > 0 else None
+    x1, y1, x2, y2 = a
+    left, top, right, bottom = b
+    x1, y1, x2, y2 = max(x1, left), max(y1, top), min(x2, right), min(y2, bottom)
+    return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 def iou(a: Box, b: Box) -> float:
@@ -127,15 +130,23 @@ class Frame:
 
         The canvas border may lie outside the source image (padding): the image's own border clips as well.
         """
-        width, height = self.canvas_size
-        window = self.to_source(Box(0, 0, width, height))
         inside = intersection(box_px, Box(0, 0, *self.source_size))
-        return None if inside is None else intersection(inside, window)
+        return None if inside is None else intersection(inside, _window(self.matrix, self.canvas_size))
 
     def visible_fraction(self, box_px: Box) -> float:
         """The share of a source-pixel box's area that the canvas shows, in [0, 1]."""
-        part = self.visible_part(box_px)
-        return 0.0 if part is None else min(part.area / box_px.area, 1.0)
+        return _share(self.visible_part(box_px), box_px)
+
+
+@lru_cache(maxsize=4096)  # the sizes of a data set's images are few, and every box asks
+def _window(matrix: Matrix, canvas_size: Size) -> Box:
+    """The canvas in source pixels."""
+    return _apply(_invert(matrix), Box(0, 0, *canvas_size))
+
+
+def _share(part: Box | None, box: Box) -> float:
+    """Of the box's area, what a part of it has."""
+    return 0.0 if part is None else min(part.area / box.area, 1.0)
 
 
 def _apply(matrix: Matrix, location: AnyLocation) -> AnyLocation:
@@ -143,8 +154,9 @@ def _apply(matrix: Matrix, location: AnyLocation) -> AnyLocation:
     a, b, c, d, e, f = matrix
     if isinstance(location, Point):
         return Point(a * location.x + b * location.y + c, d * location.x + e * location.y + f)
-    x1, y1 = a * location.x1 + b * location.y1 + c, d * location.x1 + e * location.y1 + f
-    x2, y2 = a * location.x2 + b * location.y2 + c, d * location.x2 + e * location.y2 + f
+    left, top, right, bottom = location
+    x1, y1 = a * left + b * top + c, d * left + e * top + f
+    x2, y2 = a * right + b * bottom + c, d * right + e * bottom + f
     return Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
 
 
@@ -321,10 +333,14 @@ class CutPolicy:
             raise ValueError(f"on_cut must be one of {', '.join(get_args(OnCut))}, got {self.on_cut!r}")
 
 
+_CLIP = CutPolicy()
+
+
 def place_box(frame: Frame, box_px: Box, policy: CutPolicy | None = None) -> Box | Cut:
     """The part of a source-pixel box to ask about, in source pixels, or why there is none (`CutPolicy`)."""
-    policy = policy or CutPolicy()
-    part, visible = frame.visible_part(box_px), frame.visible_fraction(box_px)
+    policy = policy or _CLIP
+    part = frame.visible_part(box_px)
+    visible = _share(part, box_px)
     if part is None:
         return Cut.NEGATIVE if policy.on_cut == "negative" else Cut.DROP
     if math.isclose(visible, 1.0, abs_tol=1e-9):

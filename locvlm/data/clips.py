@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from locvlm.data.image import normalise, on_canvas
+from locvlm.data.image import normalised_levels, on_canvas
 from locvlm.data.video import UnreadableVideo, clip_indices, probe_video, read_frames
 from locvlm.geometry import FrameMode, Size, plan_steps
 from locvlm.spec import VisionSpec
@@ -42,10 +42,8 @@ class Frames:
 
     def normalise_into(self, pixels: NDArray[np.float32]) -> None:
         """The same into an array that is there. Looked up instead of computed, bit for bit the same."""
-        gray = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)  # (256, 3)
-        table = normalise(gray, self.vision)
-        for channel in range(3):
-            pixels[:, channel] = table[:, channel][self.levels[:, channel]]
+        for channel, table in enumerate(normalised_levels(self.vision)):
+            pixels[:, channel] = table[self.levels[:, channel]]
 
 
 def read_clip(

@@ -12,14 +12,15 @@ branch is predicted by the prefix's last state. A row holds several trees; tree 
 image or an answer. Weights are per token, so gradients do not depend on how samples are packed.
 """
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from locvlm.data.rows import deal, even_out
 from locvlm.records import Sample
 
 if TYPE_CHECKING:  # importing it takes a second, and configurations import PackingConfig
@@ -152,18 +153,17 @@ def pack_rows(
 ) -> list[list[Tree]]:
     """Deal trees to `num_rows` rows of at most `max_row_tokens`, as equal as may be, the longest row first.
 
-    Deterministic: longest tree first, ties in the given order, each to the row with the fewest tokens. Where
-    that overflows a row, each to the fullest row that can still take it. Rows may stay empty.
+    Deterministic, see `data/rows.py`. Rows may stay empty.
 
     Raises:
         ValueError: if they do not fit; names the accumulation that would, for `rows_per_accumulation` rows
             per accumulation step.
     """
     sizes = [tree.num_tokens for tree in trees]
-    rows = _assign(sizes, num_rows, max_row_tokens)
+    rows = deal(sizes, num_rows, max_row_tokens)
     if rows is None:
         wanted = num_rows // rows_per_accumulation + 1
-        while _assign(sizes, wanted * rows_per_accumulation, max_row_tokens) is None:
+        while deal(sizes, wanted * rows_per_accumulation, max_row_tokens) is None:
             wanted += 1  # ends: with a row for each tree they fit
         raise ValueError(
             f"the step's {sum(sizes)} tokens in {len(trees)} trees do not fit into {num_rows} rows of "
@@ -171,8 +171,8 @@ def pack_rows(
             f"(now {num_rows // rows_per_accumulation}), or raise max_row_tokens, or take fewer "
             f"conversations per step"
         )
-    rows.sort(key=lambda row: -sum(sizes[i] for i in row))  # so that the rows of one pass are about as long
-    return [[trees[i] for i in row] for row in rows]
+    # the longest first, so that the rows of one pass are about as long
+    return [[trees[i] for i in row] for row in even_out(sizes, rows, max_row_tokens)]
 
 
 def plan_step(
@@ -222,11 +222,13 @@ def _lay_out(sample: "TokenizedSample", branches: Sequence["Branch"], sample_ind
     lengths = np.array([len(branch.ids) for branch in branches], dtype=np.int64)
     ends = np.cumsum(lengths)
     starts = ends - lengths  # first token of each branch, counted from the end of the prefix
-    offsets = np.arange(int(lengths.sum()), dtype=np.int64)
-    ids = np.array([*sample.prefix_ids, *(i for b in branches for i in b.ids)], dtype=np.int64)
-    supervised = np.flatnonzero(np.array([flag for b in branches for flag in b.supervised], dtype=bool))
-    states = num_prefix + supervised - 1
-    states[np.isin(supervised, starts)] = num_prefix - 1
+    total = int(lengths.sum())
+    offsets = np.arange(total, dtype=np.int64)
+    ids = np.fromiter(chain(sample.prefix_ids, *(b.ids for b in branches)), np.int64, num_prefix + total)
+    supervised = np.flatnonzero(np.fromiter(chain(*(b.supervised for b in branches)), bool, total))
+    is_start = np.zeros(total, dtype=bool)
+    is_start[starts[lengths > 0]] = True
+    states = np.where(is_start[supervised], num_prefix - 1, num_prefix + supervised - 1)
     if num_prefix == 0 and (states < 0).any():
         raise ValueError(
             f"sample {sample.id!r}: the first token of a branch without prefix is supervised, but no "
@@ -254,26 +256,3 @@ def _describe_overlong(sample: "TokenizedSample", branch: int, limit: int) -> st
         f"in branch {branch} make {num_prefix + num_branch}, packing.max_row_tokens is {limit}; raise it, "
         f"shorten the text, or set packing.overlong to drop"
     )
-
-
-def _assign(sizes: Sequence[int], num_rows: int, limit: int) -> list[list[int]] | None:
-    """Which trees (by index) each row holds; None if neither way of dealing them keeps to the limit."""
-    longest_first = sorted(range(len(sizes)), key=lambda i: -sizes[i])  # stable: ties keep their order
-    rows: list[list[int]] = [[] for _ in range(num_rows)]
-    fill = [(0, row) for row in range(num_rows)]  # (tokens, row), a heap
-    for i in longest_first:
-        tokens, row = heapq.heappop(fill)
-        rows[row].append(i)
-        heapq.heappush(fill, (tokens + sizes[i], row))
-    if max(tokens for tokens, _ in fill) <= limit:
-        return rows
-
-    rows, free = [[] for _ in range(num_rows)], [limit] * num_rows
-    for i in longest_first:
-        fitting = [row for row in range(num_rows) if free[row] >= sizes[i]]
-        if not fitting:
-            return None
-        row = min(fitting, key=lambda r: free[r])
-        rows[row].append(i)
-        free[row] -= sizes[i]
-    return rows

@@ -8,7 +8,8 @@ Two things are not tokenized over and over, because an added token splits the te
 happens to it, so that what stands before and after it cannot influence each other's ids:
 - the image: one placeholder is tokenized, its id repeated afterwards;
 - what stands before the image, mostly the system sentence, which is the same for every sample of a format.
-`tests/data/test_tokenize.py` compares both with `LlavaProcessor`, which does neither.
+`tests/data/test_tokenize.py` compares both with `LlavaProcessor`, which does neither. Nor are words, where
+the vocabulary rules out that anything is joined across the space before one (`data/words.py`).
 """
 
 import shutil
@@ -16,12 +17,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from tokenizers import Encoding
 from transformers import AddedToken, AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase
 
 from locvlm.constants import IMAGE_TOKEN, PAD_TOKEN
 from locvlm.data.prompt import BOS_TOKEN, EOS_TOKEN, PromptText, render_branch
+from locvlm.data.words import Words
 from locvlm.records import Sample, Turn
 from locvlm.spec import TextSpec
 
@@ -60,19 +63,28 @@ def tokenize_samples(
     num_image_tokens: int,
     *,
     num_video_tokens: int = 0,
+    by_words: bool = True,
 ) -> list[TokenizedSample]:
-    """The ids of every branch of every sample, with one call of the tokenizer.
+    """The ids of every branch of every sample.
 
     The prefix ends right after the image or video, which is a token boundary under any tokenizer. Both have
     the same placeholder, written out `num_image_tokens` or `num_video_tokens` times.
+
+    Words that were seen before are not tokenized again, where that gives the same ids; with `by_words` off
+    every text is, whole, all in one call of the tokenizer.
 
     Raises:
         ValueError: naming the sample, if it cannot be rendered (see `render_branch`), if a supervised span
             does not start and end on a token boundary, or for a video where `num_video_tokens` is 0.
     """
     prompts = [[_render(sample, turns, conversation) for turns in sample.branches] for sample in samples]
-    tails = [prompt.text[_tail_start(prompt) :] for branches in prompts for prompt in branches]
-    encoded = iter(tokenizer.backend_tokenizer.encode_batch(tails))
+    ready = iter(
+        _make_branches(
+            [(sample.id, prompt) for sample, row in zip(samples, prompts, strict=True) for prompt in row],
+            tokenizer,
+            _words_of(tokenizer) if by_words else None,
+        )
+    )
     image_id = _token_id(IMAGE_TOKEN, tokenizer)
     heads: dict[tuple[str, int], list[int]] = {}  # text before the image, its tokens -> ids up to its last
     result = []
@@ -83,12 +95,11 @@ def tokenize_samples(
         head = (branches[0].text[: branches[0].prefix_end], num_visual)
         if head not in heads:
             heads[head] = _expand(_encode(head[0], tokenizer), image_id, num_visual)
-        cut = [_cut(sample.id, prompt, next(encoded)) for prompt in branches]
         result.append(
             TokenizedSample(
                 id=sample.id,
                 prefix_ids=list(heads[head]),
-                branches=tuple(cut),
+                branches=tuple(next(ready) for _ in branches),
                 num_images=int(num_visual > 0),
                 num_visual_tokens=num_visual,
                 has_video=sample.video is not None,
@@ -190,6 +201,48 @@ def _expand(ids: Sequence[int], image_id: int, num_image_tokens: int) -> list[in
     for token in ids:
         expanded.extend([token] * num_image_tokens if token == image_id else [token])
     return expanded
+
+
+_WORDS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, Words | None]] = WeakKeyDictionary()
+
+
+def _words_of(tokenizer: PreTrainedTokenizerBase) -> Words | None:
+    """The memory of this tokenizer, a new one once it has got more tokens."""
+    size, words = _WORDS.get(tokenizer, (0, None))
+    if size != len(tokenizer):
+        words = Words.of(tokenizer.backend_tokenizer)
+        _WORDS[tokenizer] = (len(tokenizer), words)
+    return words
+
+
+def _make_branches(
+    prompts: Sequence[tuple[str, PromptText]], tokenizer: PreTrainedTokenizerBase, words: Words | None
+) -> list[Branch]:
+    """The branch of each (sample id, prompt): from its words, or else from its whole text."""
+    known = [None if words is None else _from_words(prompt, words) for _, prompt in prompts]
+    rest = [given for given, branch in zip(prompts, known, strict=True) if branch is None]
+    tails = [prompt.text[_tail_start(prompt) :] for _, prompt in rest]
+    whole = zip(rest, tokenizer.backend_tokenizer.encode_batch(tails), strict=True)
+    cut = (_cut(sample_id, prompt, encoding) for (sample_id, prompt), encoding in whole)
+    return [next(cut) if branch is None else branch for branch in known]
+
+
+def _from_words(prompt: PromptText, words: Words) -> Branch | None:
+    """The branch of a prompt; None if words do not tell: a text without image, or other places to cut."""
+    text, done = prompt.text, prompt.prefix_end
+    if not done:
+        return None
+    ids: list[int] = []
+    supervised: tuple[bool, ...] = ()
+    for start, end in prompt.supervised:
+        if not (words.may_cut(text, start) and words.may_cut(text, end)):
+            return None
+        asked, answered = words.ids(text[done:start]), words.ids(text[start:end])
+        ids += asked
+        ids += answered
+        supervised += (False,) * len(asked) + (True,) * len(answered)
+        done = end
+    return Branch(ids=ids, supervised=supervised) if done == len(text) else None
 
 
 def _cut(sample_id: str, prompt: PromptText, encoding: Encoding) -> Branch:

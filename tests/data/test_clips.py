@@ -1,5 +1,7 @@
 """What the model is shown of a video: how many frames, where they go, what names find a file."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from locvlm.data.clips import VideoSizeMismatch, blank_frames, clip_pixels, read
 from locvlm.data.image import prepare_image
 from locvlm.data.video import UnreadableVideo, clip_indices, probe_video
 from locvlm.data.video_folder import VideoFolder
-from locvlm.geometry import plan_steps
+from locvlm.geometry import Box, build_frame, plan_steps
 from locvlm.spec import VisionSpec
 
 
@@ -74,6 +76,27 @@ def test_a_turned_video_has_its_upright_size(shared_data):
         path, mode="stretch", vision=VisionSpec(canvas=28, patch=14, num_frames=2), size=size
     )
     assert frames.size == size
+
+
+@pytest.mark.parametrize("mode", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize("degrees", [0, 90])
+def test_a_box_of_a_turned_clip_with_oblong_pixels_lies_on_its_object(tmp_path, write_clip, mode, degrees):
+    box = Box(60, 20, 84, 44)  # of the upright 144 x 96 frame
+    upright = np.full((96, 144, 3), 40, dtype=np.uint8)
+    upright[20:44, 60:84] = (240, 240, 240)
+    path = write_clip(
+        tmp_path / "turned.mp4",
+        [np.ascontiguousarray(np.rot90(upright, -degrees // 90))] * 4,
+        pixel_aspect=Fraction(4, 3),
+        display=lambda stream: stream.set_display_rotation(degrees),
+    )
+    vision = VisionSpec(canvas=56, patch=14, num_frames=2)
+    frames = clip_pixels(path, mode=mode, vision=vision, size=(144, 96))
+    x1, y1, x2, y2 = (round(value) for value in build_frame(mode, (144, 96), 56).to_canvas(box))
+    inside = np.zeros((56, 56), dtype=bool)
+    inside[y1:y2, x1:x2] = True
+    bright = frames.levels.mean(axis=(0, 1)) > 140  # twice the middle of object and background
+    assert (bright & inside).sum() / (bright | inside).sum() > 0.75  # a pixel or so at the edges
 
 
 def test_names_without_extension_find_their_file(tmp_path):

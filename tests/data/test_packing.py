@@ -2,6 +2,8 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from locvlm.data.packing import (
     OverlongSampleError,
@@ -169,6 +171,18 @@ def test_one_rank_of_four_passes_and_two_ranks_of_two_get_the_same_rows():
     assert one.num_targets == two.num_targets == sum(sum(b.supervised) for s in samples for b in s.branches)
     assert len(rows_as_text(one, 1)) == 8
     assert rows_as_text(one, 1) == rows_as_text(two, 2)
+
+
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 60), rows_per_pass=st.sampled_from([1, 2]))
+def test_rows_are_the_same_for_any_number_of_ranks(seed, count, rows_per_pass):
+    samples = random_samples(count, seed)
+    found = set()
+    for world_size, accumulation in ((1, 12), (2, 6), (3, 4), (6, 2), (12, 1)):
+        step = plan(samples, world_size=world_size, accumulation=accumulation, rows_per_pass=rows_per_pass)
+        rows = [row for rank in range(world_size) for own in step.rows_of(rank, rows_per_pass) for row in own]
+        found.add(str(sorted(str([tree.ids.tolist() for tree in row]) for row in rows)))
+        assert sorted({tree.sample_index for row in rows for tree in row} - {-1}) == list(range(count))
+    assert len(found) == 1
 
 
 def test_rows_without_samples_hold_a_filler_of_no_weight():
