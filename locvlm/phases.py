@@ -59,6 +59,11 @@ class Phase:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def command(program: str, options: dict[str, Any]) -> list[str]:
+    """The program with `--name value` for each option."""
+    return [program, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+
+
 class PhaseFailed(Exception):
     """A command of a phase ended with an error, which it has printed itself."""
 

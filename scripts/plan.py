@@ -7,6 +7,8 @@
     python scripts/plan.py --config train/configs/locvlm_l_stage2.yaml --gpus 8 --gpu h200-141g \\
         --mfu-from benchmarks/results/gpu_1.json --llm llama-2-7b --tower clip-l-14-336 --adapter mlp \\
         --samples 253611
+    python scripts/plan.py --config train/configs/locvlm_vid_b.yaml --gpus 8 --gpu a100-80g --llm llama-7b \\
+        --tower clip-l-14-224 --adapter linear --samples 100010 --videos 13303 --data.video_cache null
 
 Any key of the run's configuration can be overridden, as in training. The model is read from model.checkpoint
 where that folder stands, and else described by --llm, --tower and --adapter. Records that are there are
@@ -46,6 +48,8 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--adapter", help="linear or mlp")
     parser.add_argument("--tokenizer", help="folder, to measure lengths with; default: model.checkpoint")
     parser.add_argument("--samples", type=int, help="conversations in an epoch, where files are missing")
+    parser.add_argument("--videos", type=int, help="different ones in an epoch; default: counted, or a guess")
+    parser.add_argument("--decode-s", type=float, help="of one core, for the frames of one video")
     for name, meaning in LENGTHS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=meaning)
     parser.add_argument("--json", help="also write all figures to this file")
@@ -97,9 +101,9 @@ def main() -> None:
         node_bytes_per_s=args.node_gb_per_s * 1e9,
         price_per_gpu_hour=args.price_per_gpu_hour,
     )
-    data = size_of_data(config.data, num_samples=args.samples, lengths=lengths)
+    data = size_of_data(config.data, num_samples=args.samples, num_videos=args.videos, lengths=lengths)
     run = describe_run(config, machine, stage=stage, model=model, data=data, rows_per_step=args.rows_per_step)
-    plan = make_plan(run)
+    plan = make_plan(run, decode_s=args.decode_s)
     judged = verdicts(plan, config)
     print(to_text(plan, judged))
     if compared:

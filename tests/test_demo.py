@@ -12,7 +12,7 @@ import pytest
 FIGURES = ["locpred_acc50", "locpred_miou", "absent_acc", "present_acc", "revloc_acc", "parse_failures"]
 FIGURES += ["blank_acc50", "left_right_acc", "above_below_acc"]
 PHASES = ["world", "data", "init", "stage1", "eval_stage1", "stage2", "eval_stage2", "export", "report"]
-VIDEO_PHASES = ["clips", "video_data", "video_features", "stage3", "eval_video"]
+VIDEO_PHASES = ["clips", "video_data", "video_features", "stage3", "eval_video", "export_video"]
 
 
 @pytest.mark.parametrize("with_video", [False, True])
@@ -106,6 +106,11 @@ def test_a_third_stage_on_clips_is_added_to_what_stands_and_to_the_report(
     for name in ("locpred_acc50", "absent_acc", "present_acc", "revloc_acc", "qa_acc"):
         assert 0 <= scores[f"video_{name}"] <= 1
         assert 0 <= scores[f"video_{name}_frame"] <= 1
+    for name in ("locpred_acc50", "qa_acc"):
+        assert 0 <= scores[f"video_{name}_blank"] <= 1
+        assert 0 <= scores[f"video_{name}_shuffled"] <= 1
+    assert (scores["video_export_same"], scores["stock_export_same"]) == (1.0, 1.0)
+    assert (quick_demo / "export_video" / "config.json").is_file()
     assert all(scores[f"seconds_{phase}"] > 0 for phase in VIDEO_PHASES)
     page = (quick_demo / "report.html").read_text()
     assert page.count('<div class="strip">') == 8

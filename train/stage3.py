@@ -4,13 +4,28 @@ from 8, with LocPred, NegPred and RevLoc over frames (Vid-B+); image data may be
     python train/stage3.py --config train/configs/demo_stage3.yaml --training.output_dir runs/mine
     deepspeed train/stage3.py --config train/configs/locvlm_vid_b_plus.yaml --data.video_cache data/features
 
+With --evaluation.every_steps some questions about videos or images are asked during training.
+
 Starts from stage 2's RUN/final or any image checkpoint, and leaves RUN/final, a Hugging Face folder that also
 knows how it sees videos; with LoRA its matrices. The same command again goes on where an interrupted run
 stopped. scripts/cache_video_features.py makes the features of all videos ahead.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from locvlm.config import load_config
-from locvlm.training.arguments import Stage3Config
+from locvlm.runs import RunFolder
+from locvlm.training.arguments import EvaluationConfig, Stage3Config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from locvlm.model.locvlm import LocVLM
+    from locvlm.training.checkpoint import Weights
+    from locvlm.training.evaluation import PeriodicEvaluation
+
+TASKS = Path(__file__).resolve().parents[1] / "eval" / "tasks"
 
 
 def main() -> None:
@@ -44,19 +59,46 @@ def main() -> None:
         takes_videos=True,
         features=video_stage.open_features(cfg, model, args),
     )
+    whole = stages.choose_weights(cfg, tokenizer)  # also where checkpoints hold the adapter alone
+    evaluation = None
+    if cfg.evaluation.every_steps:
+        evaluation = small_evaluation_of(cfg.evaluation, tokenizer, run, weights=whole)
     trainer = stages.make_trainer(
         model,
         args,
         loader=loader,
         weights=video_stage.choose_weights(cfg, tokenizer),
         run=run,
+        evaluation=evaluation,
         optimizer=cfg.optimizer,
         faults=cfg.faults,
     )
     observe(trainer, cfg.profile, run=run.path)  # MFU; with --profile.steps 3 also RUN/profile
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)
-    stages.finish(trainer, run, loader, weights=stages.choose_weights(cfg, tokenizer))
+    stages.finish(trainer, run, loader, weights=whole)
+
+
+def small_evaluation_of(
+    cfg: EvaluationConfig, tokenizer: "PreTrainedTokenizerBase", run: RunFolder, *, weights: "Weights"
+) -> "PeriodicEvaluation":
+    """Asks the first questions of some tasks every so many steps, and keeps the best weights as RUN/best."""
+    from locvlm.evals.asking import AskOptions
+    from locvlm.evals.small_evaluation import SmallEvaluation
+    from locvlm.evals.task import load_tasks
+    from locvlm.training.evaluation import PeriodicEvaluation
+
+    scores = SmallEvaluation(
+        load_tasks(TASKS, cfg.tasks),
+        data_root=Path(cfg.data_root),
+        options=AskOptions(image_root=Path(cfg.image_root)),
+        num_questions=cfg.num_questions,
+    )
+
+    def evaluate(model: "LocVLM", step: int) -> dict[str, float]:
+        return scores(model, tokenizer)
+
+    return PeriodicEvaluation(cfg, evaluate, run=run.path, metrics=run.metrics.write, weights=weights)
 
 
 if __name__ == "__main__":

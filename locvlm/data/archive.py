@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from locvlm.data.byte_ranges import read_range, stamp_of
+from locvlm.data.byte_ranges import RangeFile, read_range, stamp_of
 from locvlm.data.index_cache import Index, open_index
 
 _IN_TAR = re.compile(r"(?P<tar>.+\.tar)/.+@(?P<start>\d+)\+(?P<size>\d+)", re.DOTALL)
@@ -61,6 +61,15 @@ def locate(path: str | Path) -> str | Path | io.BytesIO:
         return io.BytesIO(read_range(match["tar"], int(match["start"]), int(match["size"])))
     archive, member = _split_at_zip(text)
     return io.BytesIO(_read_member(archive, member)) if archive else path
+
+
+def open_video(path: str | Path) -> str | io.RawIOBase:
+    """What a decoder opens for a video: its path, or a member of a tar shard as a file that it reads from."""
+    text = os.fspath(path)
+    match = _IN_TAR.fullmatch(text)
+    if match is None or not os.path.isfile(match["tar"]):
+        return text
+    return RangeFile(match["tar"], int(match["start"]), int(match["size"]))
 
 
 def tar_member(tar: str | Path, name: str, start: int, size: int) -> str:

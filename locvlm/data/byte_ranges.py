@@ -1,9 +1,11 @@
 """Bytes at a place in a large file, read by any process that knows its path."""
 
 import functools
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _MAX_OPEN = 64  # files that a process keeps open; a source may have thousands of shards
 
@@ -32,6 +34,42 @@ def read_range(path: str | Path, start: int, size: int) -> bytes:
             f"of them; it is cut off or was changed: fetch it again"
         )
     return data
+
+
+class RangeFile(io.RawIOBase):
+    """A part of a file, read as a file of its own: what is not asked for is not in memory.
+
+    Raises:
+        CutOff: on reading, if the file ends before its part does.
+    """
+
+    def __init__(self, path: str | Path, start: int, size: int) -> None:
+        self._path, self._start, self._size, self._place = path, start, size, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes from the beginning of the part."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of any file."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """As of any file."""
+        size = min(len(buffer), max(0, self._size - self._place))
+        buffer[:size] = read_range(self._path, self._start + self._place, size)
+        self._place += size
+        return size
 
 
 def stamp_of(path: str | Path) -> tuple[int, ...]:

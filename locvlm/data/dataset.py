@@ -82,12 +82,12 @@ class FileDataset:
 
     records     JSON Lines of `Record`: what is asked, rendered to text by whoever loads it
     llava       a LLaVA JSON file, array or lines, or Video-ChatGPT's: `Sample`s verbatim, one branch each
-    webdataset  tar shards that hold either of these, or captions, beside their images (`shards.py`)
+    webdataset  tar shards that hold either of these, or captions, beside images or videos (`shards.py`)
 
     Args:
         path: the file; for shards a pattern, "shards/{00000..00099}.tar" or "shards/*.tar".
         image_root: a folder, or a zip; shards hold their images themselves.
-        video_root: a folder; None where videos are refused.
+        video_root: a folder; None where videos are refused. Shards hold their videos themselves.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class FileDataset:
                 `image_root`, or it is about a video where these are refused.
         """
         if isinstance(self.objects, ShardSamples):
-            return _read_shard_sample(self.objects[index])
+            return _read_shard_sample(self.objects[index], takes_videos=self.videos is not None)
         return self.objects.read(index, self._parse)
 
     def _parse(self, raw: bytes, *, where: str) -> Record | Sample:
@@ -142,7 +142,7 @@ class FileDataset:
             raise ValueError(f"{where}: {error}") from error
 
 
-def _read_shard_sample(sample: ShardSample) -> Record | Sample:
+def _read_shard_sample(sample: ShardSample, *, takes_videos: bool) -> Record | Sample:
     """What the sample's .json holds, or its caption as a record; the id is the key unless it has its own."""
     where = f"{sample.tar}: {sample.key}"
     row = parse_json_line(read_member(sample, sample.json), where=where) if sample.json.start else {}
@@ -154,15 +154,13 @@ def _read_shard_sample(sample: ShardSample) -> Record | Sample:
                 f"is no .txt with a caption"
             )
         row = {"queries": [{"objective": "caption", "answer": _read_caption(sample, where)}]}
-    if row.get("image") and sample.image is None:
-        raise ValueError(f"{where}: its .json names the image {row['image']!r}, the shard does not hold it")
-    item = _PARSERS[kind]({"id": sample.key, **row, "image": sample.image}, where=where)
-    if item.video is not None:
-        raise ValueError(
-            f"{where}: it is about the video {item.video!r}, but shards hold images; give its records as a "
-            f"JSON Lines file with a video_root"
-        )
-    return item
+    for what, held in (("image", sample.image), ("video", sample.video)):
+        if row.get(what) and held is None:
+            raise ValueError(f"{where}: its .json names the {what} {row[what]!r}, the shard does not hold it")
+    if not takes_videos:
+        _require_no_video({**row, "video": row.get("video") or sample.video}, where)
+    shown = {"image": sample.image, **({} if sample.video is None else {"video": sample.video})}
+    return _PARSERS[kind]({"id": sample.key, **row, **shown}, where=where)
 
 
 def _require_no_video(row: dict[str, Any], where: str) -> None:

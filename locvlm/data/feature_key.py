@@ -1,12 +1,14 @@
 """What pooled features of a video depend on, and how a video's content is told: the keys of the cache."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from locvlm.data.archive import open_video
 from locvlm.data.video import UnreadableVideo
 from locvlm.geometry import FrameMode
 
@@ -48,6 +50,11 @@ class FeatureSettings:
                 yield f"{name} is {other.get(name)} there, {own.get(name)} here"
 
 
+def _open(path: str | Path) -> BinaryIO:
+    found = open_video(path)
+    return open(found, "rb") if isinstance(found, str) else io.BufferedReader(found)  # type: ignore[return-value]
+
+
 def content_key(path: str | Path) -> str:
     """Tells a video's content, wherever the file lies and however it is called: 32 hexadecimal digits.
 
@@ -59,7 +66,7 @@ def content_key(path: str | Path) -> str:
         UnreadableVideo: if there is no such file, or it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             size = file.seek(0, 2)
             digest = hashlib.sha256(str(size).encode())
             for start in sorted({0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)}):
@@ -69,6 +76,6 @@ def content_key(path: str | Path) -> str:
         raise UnreadableVideo(f"{path}: no such video; check the video root and the file name") from None
     except OSError as error:
         raise UnreadableVideo(
-            f"{path}: cannot be read ({error.strerror}); fetch it again or drop it"
+            f"{path}: cannot be read ({error.strerror or error}); fetch it again or drop it"
         ) from error
     return digest.hexdigest()[:32]

@@ -29,7 +29,7 @@ from locvlm.io import atomic_writer
 logger = logging.getLogger(__name__)
 
 CACHE_FROM_BYTES = 2**24  # 16 MiB: below, an index is made faster than a file is found
-_LAYOUT = 1  # of all indexes; raise it when rows change their meaning
+_LAYOUT = 2  # of all indexes; raise it when rows change their meaning
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -17,7 +17,7 @@ for just what it was trained to give.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from locvlm.constants import IMAGE_TOKEN
+from locvlm.constants import IMAGE_TOKEN, VIDEO_TOKEN
 from locvlm.records import Turn
 
 BOS_TOKEN = "<s>"
@@ -126,13 +126,16 @@ def render_question(question: str, conversation: str, has_image: bool) -> str:
     return text + question + fmt.ask if fmt.has_questions else text
 
 
-def chat_template(conversation: str) -> str:
+def chat_template(conversation: str, *, takes_videos: bool = False) -> str:
     """The format as a Jinja chat template, which gives the very text of `render_branch` / `render_question`.
 
     Messages are `{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": ...}]}` and so on;
     a plain string is read as text. Images come first in their turn, wherever the message lists them. A first
     message of role "system" replaces the system sentence. The BOS token is left to the tokenizer, as in
     llava-hf checkpoints.
+
+    Args:
+        takes_videos: a part of type "video" becomes the placeholder `VIDEO_TOKEN`; else it is not seen.
     """
     templates = {
         "vicuna_v1": _VICUNA_TEMPLATE,
@@ -140,7 +143,8 @@ def chat_template(conversation: str) -> str:
         "llama2": _LLAMA2_TEMPLATE,
         "plain": _PLAIN_TEMPLATE,
     }
-    return templates[get_format(conversation).name]
+    template = templates[get_format(conversation).name]
+    return template.replace(_IMAGE_PARTS, _VISUAL_PARTS) if takes_videos else template
 
 
 def get_format(conversation: str) -> ConversationFormat:
@@ -174,6 +178,14 @@ def _check_turns(turns: Sequence[Turn], fmt: ConversationFormat) -> None:
             raise ValueError(f"a turn needs an answer to learn from, got {turn}")
 
 
+_IMAGE_PARTS = (
+    "{%- for part in message['content'] if part['type'] == 'image' -%}{{ placeholder }}{%- endfor -%}"
+)
+_VISUAL_PARTS = (
+    "{%- for part in message['content'] if part['type'] == 'image' or part['type'] == 'video' -%}"
+    f"{{{{ placeholder if part['type'] == 'image' else placeholder.replace('{IMAGE_TOKEN}', '{VIDEO_TOKEN}')"
+    " }}{%- endfor -%}"
+)
 # `text(message)` joins a message's text parts; `images(message)` writes one placeholder per image part.
 _MACROS = (
     "{%- macro text(message) -%}"
@@ -184,7 +196,7 @@ _MACROS = (
     "{%- endmacro -%}"
     "{%- macro images(message, placeholder) -%}"
     "{%- if message['content'] is not string -%}"
-    "{%- for part in message['content'] if part['type'] == 'image' -%}{{ placeholder }}{%- endfor -%}"
+    f"{_IMAGE_PARTS}"
     "{%- endif -%}"
     "{%- endmacro -%}"
     "{%- if messages and messages[0]['role'] == 'system' -%}"

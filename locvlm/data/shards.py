@@ -2,9 +2,9 @@
 
     shards/00000.tar    000000.jpg 000000.json 000001.jpg 000001.json ...
 
-Members that follow each other and share a name up to its first dot are one sample: an image, and a .json with
-one of our records or a LLaVA entry, or a .txt with a caption. A .json with neither (crawlers leave one beside
-the .txt) is passed over.
+Members that follow each other and share a name up to its first dot are one sample: an image or a video, and
+a .json with one of our records or a LLaVA entry; or an image and a .txt with its caption. A .json with
+neither (crawlers leave one beside the .txt) is passed over.
 
 A step draws from the whole data set by position, which is what makes order and resuming exact, for any number
 of ranks and workers. So each tar is gone through once, its headers only, and an index says where the members
@@ -31,10 +31,12 @@ from numpy.typing import NDArray
 from locvlm.data.archive import tar_member
 from locvlm.data.byte_ranges import read_range
 from locvlm.data.index_cache import Index, open_index
+from locvlm.data.video import VIDEO_EXTENSIONS
 
 logger = logging.getLogger(__name__)
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+_VIDEO_EXTENSIONS = frozenset(VIDEO_EXTENSIONS) - {*IMAGE_EXTENSIONS}
 _BLOCK = 512  # bytes; a tar consists of these
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _NAME = re.compile(r"((?:.*/)?[^./][^/.]*)\.([^/]+)", re.DOTALL)  # (key, extensions)
@@ -55,6 +57,7 @@ class ShardSample(NamedTuple):
     json: Member
     caption: Member
     image: str | None  # a path that `archive.locate` understands
+    video: str | None = None  # one that `archive.open_video` understands
 
 
 class ShardSamples:
@@ -81,13 +84,16 @@ class ShardSamples:
         row = self._index.rows[index]
         tar = self.tars[int(row["shard"])]
         name = bytes(row["name"]).decode("utf-8", "surrogateescape")
-        json, caption, image = (Member(*map(int, row[part])) for part in ("json", "caption", "image"))
+        json, caption, visual = (Member(*map(int, row[part])) for part in ("json", "caption", "image"))
+        shown = tar_member(tar, name, *visual) if visual.start else None
+        is_video = _kind_of(_split(name)[1]) == "video"
         return ShardSample(
             key=_split(name)[0],
             tar=tar,
             json=json,
             caption=caption,
-            image=tar_member(tar, name, *image) if image.start else None,
+            image=None if is_video else shown,
+            video=shown if is_video else None,
         )
 
     def _build(self) -> NDArray[Any]:
@@ -165,7 +171,7 @@ def index_tar(path: Path) -> NDArray[Any]:
 
 
 def _row(width: int) -> np.dtype[Any]:
-    """One sample; `width` is the length of the longest name in bytes."""
+    """One sample; `width` is the length of the longest name in bytes. "image" is a video in some."""
     places = [(part, "i8", 2) for part in ("json", "caption", "image")]  # start and size in bytes
     return np.dtype([("shard", "i4"), ("name", f"S{width}"), *places])
 
@@ -202,8 +208,7 @@ def _require_end(path: Path, offset: int) -> None:
 def _row_of(key: str, members: list[tarfile.TarInfo], path: Path) -> tuple[Any, ...]:
     found: dict[str, tarfile.TarInfo] = {}
     for member in members:
-        extension = _split(member.name)[1].lower()
-        part = "image" if extension in IMAGE_EXTENSIONS else extension
+        part = _kind_of(_split(member.name)[1])
         if part in found:
             raise ValueError(
                 f"{path}: the key {key!r} has two members for one purpose, {found[part].name!r} and "
@@ -215,12 +220,24 @@ def _row_of(key: str, members: list[tarfile.TarInfo], path: Path) -> tuple[Any, 
             f"{path}: the key {key!r} has {', '.join(member.name for member in members)}; expected a .json, "
             f"or an image with a .txt"
         )
-    name = (found.get("image") or found["json"]).name.encode("utf-8", "surrogateescape")
+    if "image" in found and "video" in found:
+        raise ValueError(
+            f"{path}: the key {key!r} has an image, {found['image'].name!r}, and a video, "
+            f"{found['video'].name!r}; expected one of them"
+        )
+    shown = found.get("image") or found.get("video")
+    name = (shown or found["json"]).name.encode("utf-8", "surrogateescape")
     places = [
-        (found[part].offset_data, found[part].size) if part in found else (0, 0)
-        for part in ("json", "txt", "image")
+        (member.offset_data, member.size) if member is not None else (0, 0)
+        for member in (found.get("json"), found.get("txt"), shown)
     ]
     return (0, name, *places)
+
+
+def _kind_of(extension: str) -> str:
+    """ "image", "video", or the extension itself."""
+    small = extension.lower()
+    return "image" if small in IMAGE_EXTENSIONS else "video" if small in _VIDEO_EXTENSIONS else small
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -10,6 +10,14 @@ from locvlm.data.video import VIDEO_EXTENSIONS, UnreadableVideo, middle_frame
 from locvlm.geometry import Size
 
 
+def find_video(path: Path) -> Path:
+    """The file itself, or where there is none, one of the same name with another ending of a video."""
+    if path.exists():
+        return path
+    others = (path.with_suffix(f".{ending}") for ending in VIDEO_EXTENSIONS)
+    return next((other for other in others if other.exists()), path)
+
+
 def load_middle_frame(path: str | Path, size: Size | None = None) -> Image.Image:
     """The middle frame, upright, RGB.
 
@@ -25,7 +33,7 @@ def load_middle_frame(path: str | Path, size: Size | None = None) -> Image.Image
     """
     path = Path(path)
     try:
-        image = middle_frame(_found(path))
+        image = middle_frame(find_video(path))
     except UnreadableVideo as error:
         raise UnreadableImage(str(error)) from error
     if size is not None and image.size != tuple(size):
@@ -45,16 +53,8 @@ def load_clip(path: str | Path, num_frames: int, size: Size | None = None) -> tu
         SizeMismatch: another size than `size`.
     """
     try:
-        return tuple(read_clip(_found(Path(path)), num_frames, size=size))
+        return tuple(read_clip(find_video(Path(path)), num_frames, size=size))
     except VideoSizeMismatch as error:
         raise SizeMismatch(str(error)) from error
     except UnreadableVideo as error:
         raise UnreadableImage(str(error)) from error
-
-
-def _found(path: Path) -> Path:
-    """The file itself, or where there is none, one of the same name with another ending of a video."""
-    if path.exists():
-        return path
-    others = (path.with_suffix(f".{ending}") for ending in VIDEO_EXTENSIONS)
-    return next((other for other in others if other.exists()), path)

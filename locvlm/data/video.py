@@ -29,6 +29,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from locvlm.data.archive import open_video
 from locvlm.data.image import apply_step
 from locvlm.geometry import Size, Turn
 
@@ -88,7 +89,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         UnreadableVideo: no such file, no video in it, no readable first frame, or a file that was cut off.
     """
     try:
-        with av.open(str(path)) as container:
+        with av.open(open_video(path), "r") as container:
             if not container.streams.video:
                 raise UnreadableVideo(f"{path}: holds no video stream; expected a video file")
             stream = container.streams.video[0]
@@ -107,7 +108,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         ) from None
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(
-            f"{path}: cannot be read as a video ({error.strerror}); fetch it again or drop it"
+            f"{path}: cannot be read as a video ({error.strerror or error}); fetch it again or drop it"
         ) from error
 
 
@@ -248,7 +249,7 @@ def _exif_of(path: Path, frame: Any) -> int:
 
 
 def _frames(info: VideoInfo, wanted: list[int], threads: int) -> Iterator[VideoFrame]:
-    with av.open(str(info.path)) as container:
+    with av.open(open_video(info.path), "r") as container:
         stream = container.streams.video[0]
         stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
         frames = _numbered(info, container.decode(stream))

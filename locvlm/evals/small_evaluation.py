@@ -9,9 +9,10 @@ from typing import Any
 
 from locvlm.answering.locvlm import answerer_of
 from locvlm.data.archive import locate
+from locvlm.data.still import find_video
 from locvlm.evals.asking import AskOptions, ask
 from locvlm.evals.questions import Question, read_questions
-from locvlm.evals.score import flatten, judge, score_rows
+from locvlm.evals.score import FLAT_SCORES, flatten, judge, score_rows
 from locvlm.evals.task import Task
 from locvlm.io import resolve_inside
 
@@ -19,13 +20,14 @@ _MAX_BATCH_TOKENS = 8192  # 4 GB of keys and values at 7B in bf16: the optimizer
 
 
 class SmallEvaluation:
-    """Flat scores (`locpred_acc50`, `absent_acc` ...) on the first questions of each task.
+    """Flat scores (`locpred_acc50`, `video_locpred_acc50` ...) on the first questions of each task.
 
     Args:
         data_root: folder of the record files that the tasks name.
 
     Raises:
-        ValueError: before anything is trained, if a record file has nothing to ask or an image is missing.
+        ValueError: before anything is trained, if a record file has nothing to ask, or an image or video is
+            missing.
     """
 
     def __init__(
@@ -63,15 +65,30 @@ class SmallEvaluation:
             predictions = answered[task.predictions_name]
             rows = [judge(p, parse=task.parse, contract=answerer.contract) for p in predictions]
             scores[task.name] = score_rows(task, rows)
-        return flatten(scores)
+        return {**_plain_names(scores), **flatten(scores)}
+
+
+def _plain_names(scores: dict[str, Any]) -> dict[str, float]:
+    """`video_locpred_acc50`, `gqa_exact_match` ...: figures of tasks that have no name of their own."""
+    named = {task for task, _ in FLAT_SCORES.values()}
+    return {
+        f"{task}_{metric}": value
+        for task, result in scores.items()
+        for metric, value in result["scores"].items()
+        if task not in named
+    }
 
 
 def _require_images(questions: Sequence[Question], image_root: Path) -> None:
     for question in questions:
-        if question.shown is not None and not _is_there(resolve_inside(image_root, question.shown)):
+        if question.shown is None:
+            continue
+        path = resolve_inside(image_root, question.shown)
+        if not (_is_there(path) if question.shows == "image" else find_video(path).is_file()):
+            what = "image" if question.shows == "image" else "video"
             raise ValueError(
-                f"no image {question.shown!r} in {image_root}, about which record {question.record.id!r} "
-                f"asks; give the folder of the images"
+                f"no {what} {question.shown!r} in {image_root}, about which record {question.record.id!r} "
+                f"asks; give the folder of the {what}s"
             )
 
 

@@ -48,18 +48,28 @@ def compare_with_export(
 def compare_videos(
     model: LocVLM, tokenizer: PreTrainedTokenizerBase, conversation: str, folder: Path
 ) -> None:
-    """Nothing, if the exported folder gives the checkpoint's logits for a question about a video.
+    """Nothing, if the exported folder gives the checkpoint's ids and logits for a question about a video.
 
     Raises:
         ValueError: naming what differs, and by how much.
     """
-    import locvlm.model.registered  # noqa: F401  (as users of the folder have to)
+    import locvlm.export.video_processor  # noqa: F401  (as users of the folder have to)
 
     spec = model.spec
     text = render_question(QUESTION, conversation, True)
     ids = tokenize_prompts([text], tokenizer, spec.num_video_tokens)
+    clip = [_test_image(seed) for seed in range(spec.num_frames)]
+    content = [{"type": "video", "video": clip}, {"type": "text", "text": QUESTION}]
+    processed = AutoProcessor.from_pretrained(folder).apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True
+    )
+    if processed["input_ids"].tolist() != ids or processed["frames_per_visual"].tolist() != [len(clip)]:
+        raise ValueError(
+            f"the exported processor gives other token ids for a video than training: "
+            f"{processed['input_ids'].shape[1]}, not {len(ids[0])}; nothing was written"
+        )
     steps = plan_steps(model.contract.frame, _IMAGE_SIZE, spec.canvas)
-    frames = [prepare_image(_test_image(seed), steps, spec) for seed in range(spec.num_frames)]
+    frames = [prepare_image(frame, steps, spec) for frame in clip]
     video = {
         "pixel_values": torch.from_numpy(np.stack(frames)).to(model.dtype),  # (n, 3, canvas, canvas)
         "frames_per_visual": torch.tensor([spec.num_frames]),

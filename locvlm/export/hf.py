@@ -28,6 +28,7 @@ from locvlm.data.prompt import chat_template
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.export.check import compare_videos, compare_with_export
 from locvlm.export.model_card import write_model_card
+from locvlm.export.video_processor import LocVLMVideoProcessor
 from locvlm.model.adapter import load_adapter
 from locvlm.model.compose import appearing_folder
 from locvlm.model.locvlm import LocVLM
@@ -88,12 +89,12 @@ def export_hf(
     if export_class == "video" and model.video is None:
         raise ValueError(f"{checkpoint} has no videos to export for: {NO_VIDEO}")
     tokenizer = load_tokenizer(checkpoint)
-    template = chat_template(conversation)
+    template = chat_template(conversation, takes_videos=export_class == "video")
     with appearing_folder(out) as unfinished:
         save_torch_state_dict(published_weights(model), unfinished, max_shard_size=MAX_SHARD_SIZE)
         _write_json(unfinished / "config.json", published_config(model.config, model.dtype, export_class))
         _write_json(unfinished / "generation_config.json", _generation_config(model, tokenizer))
-        _write_processor(unfinished, tokenizer, model.spec, contract.frame)
+        _write_processor(unfinished, tokenizer, model.spec, contract.frame, export_class)
         (unfinished / "chat_template.jinja").write_text(template, encoding="utf-8")
         write_model_card(
             unfinished, model, conversation, name=name or Path(out).name, is_video=export_class == "video"
@@ -161,7 +162,13 @@ def _generation_config(model: LocVLM, tokenizer: PreTrainedTokenizerBase) -> dic
     }
 
 
-def _write_processor(folder: Path, tokenizer: PreTrainedTokenizerBase, spec: VisionSpec, frame: str) -> None:
+def _write_processor(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: VisionSpec,
+    frame: str,
+    export_class: ExportClass,
+) -> None:
     """Tokenizer and both processor files, in the form that 4.x and 5.x both read."""
     tokenizer.save_pretrained(folder)
     settings_path = folder / "tokenizer_config.json"
@@ -180,9 +187,15 @@ def _write_processor(folder: Path, tokenizer: PreTrainedTokenizerBase, spec: Vis
     image_settings = build_image_processor(spec, frame).to_dict()
     image_settings.update(processor_class="LlavaProcessor", resample=int(image_settings["resample"]))
     _write_json(folder / "preprocessor_config.json", image_settings)
-    _write_json(
-        folder / "processor_config.json", {**processor_settings(spec), "processor_class": "LlavaProcessor"}
-    )
+    processor: dict[str, Any] = {**processor_settings(spec), "processor_class": "LlavaProcessor"}
+    if export_class == "video":
+        processor["processor_class"] = LocVLMVideoProcessor.__name__
+        processor |= {
+            "num_frames": spec.num_frames,
+            "num_video_tokens": spec.num_video_tokens,
+            "frame": frame,
+        }
+    _write_json(folder / "processor_config.json", processor)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -97,16 +97,25 @@ frames = tuple(read_clip("clip.mp4", answerer.num_frames))
 print(answerer.answer([Asked(image=None, frames=frames, questions=[question])], Decoding()))
 ```
 
-Or by transformers' own ways, with pixels (frames, 3, {canvas}, {canvas}) and `<image>` written out
-{num_tokens} times for a video, {num_spatial} times for an image:
+Or by transformers' own ways:
 
 ```python
-import locvlm.model.registered  # transformers knows the class from here on
-from transformers import AutoModelForImageTextToText
+import locvlm.export.video_processor  # transformers knows class and processor from here on
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
+processor = AutoProcessor.from_pretrained("{name}")
 model = AutoModelForImageTextToText.from_pretrained("{name}")
-model.generate(input_ids, pixel_values=frames, frames_per_visual=torch.tensor([{num_frames}]))
+content = [dict(type="video", path="clip.mp4"), dict(type="text", text=question)]
+messages = [dict(role="user", content=content)]
+inputs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True)
+answer = model.generate(**inputs, max_new_tokens=64)
+print(processor.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
+
+The model itself takes pixels (frames, 3, {canvas}, {canvas}), `frames_per_visual` ({num_frames} for such a
+video, 0 for an image), and `<image>` written out {num_tokens} times for a video, {num_spatial} times for an
+image.
+`import locvlm.model.registered` makes transformers know the class alone.
 """
 
 

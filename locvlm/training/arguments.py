@@ -147,7 +147,7 @@ class EvaluationConfig:
     every_steps: int = 0
     tasks: tuple[str, ...] = ("locpred",)  # names of eval/tasks/*.yaml
     data_root: str = "."  # folder of the record files that the tasks name
-    image_root: str = "."  # folder of the images that the records name
+    image_root: str = "."  # folder of the images, or videos, that the records name
     num_questions: int = 100  # of each task
     keep_best_on: str = ""  # a score such as locpred_acc50: RUN/best holds the weights that reached most
 
@@ -256,7 +256,6 @@ class Stage2Config:
 class Stage3Config:
     """Videos: instructions about them, objectives over their frames, mixed with any image data."""
 
-    KEYS_ELSEWHERE: ClassVar = {"evaluation": "train/stage2.py"}
     model: ModelConfig
     data: DataConfig
     training: dict[str, Any]  # TrainingArguments
@@ -264,6 +263,7 @@ class Stage3Config:
     video: VideoConfig = VideoConfig()
     coords: CoordsConfig = CoordsConfig()
     packing: PackingConfig = field(default_factory=PackingConfig)
+    evaluation: EvaluationConfig = EvaluationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     faults: FaultConfig = FaultConfig()
     profile: ProfileConfig = ProfileConfig()

@@ -13,6 +13,7 @@ from locvlm.dist import is_main
 from locvlm.io import read_json, write_json
 from locvlm.model.locvlm import LocVLM
 from locvlm.training.arguments import EvaluationConfig
+from locvlm.training.checkpoint import Weights
 
 if TYPE_CHECKING:
     from locvlm.training.trainer import LocVLMTrainer
@@ -29,18 +30,26 @@ class PeriodicEvaluation(TrainerCallback):
     """Calls `evaluate` every `config.every_steps` steps and after the last one.
 
     Scores become a row of metrics.jsonl. With `config.keep_best_on`, RUN/best holds the weights that scored
-    most. Training is not disturbed: random numbers are as if there had been no evaluation.
+    most, written as checkpoints are, or by `weights`. Training is not disturbed: random numbers are as if
+    there had been no evaluation.
     """
 
     trainer: "LocVLMTrainer"  # set by the trainer that it is given to
 
     def __init__(
-        self, config: EvaluationConfig, evaluate: Evaluate, *, run: Path, metrics: Callable[..., None]
+        self,
+        config: EvaluationConfig,
+        evaluate: Evaluate,
+        *,
+        run: Path,
+        metrics: Callable[..., None],
+        weights: Weights | None = None,
     ) -> None:
         self._config = config
         self._evaluate = evaluate
         self._run = run
         self._metrics = metrics
+        self._weights = weights
 
     def on_step_end(self, args, state, control, model=None, **kwargs):  # type: ignore[no-untyped-def]
         """Evaluate if it is time to."""
@@ -74,4 +83,9 @@ class PeriodicEvaluation(TrainerCallback):
         if scores[name] <= best:
             return
         description: dict[str, Any] = {"score": name, "value": scores[name], "step": step}
-        self.trainer.save_complete(BEST, lambda folder: write_json(folder / _RECORD, description))
+        usual = self.trainer.weights
+        self.trainer.weights = self._weights or usual
+        try:
+            self.trainer.save_complete(BEST, lambda folder: write_json(folder / _RECORD, description))
+        finally:
+            self.trainer.weights = usual

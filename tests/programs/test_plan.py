@@ -85,3 +85,11 @@ def test_a_run_on_videos_whose_files_are_there_is_measured(plan, stage3_of, tmp_
     assert lengths["source"] == "measured on 18 conversations"
     assert lengths["video_fraction"] == pytest.approx(12 / 18)
     assert lengths["image_fraction"] == pytest.approx(6 / 18)
+
+
+def test_different_videos_are_counted_where_they_are(plan, stage3_of, tmp_path):
+    machine = ("--gpus", "2", "--gpu", "l40s", "--json", str(tmp_path / "plan.json"))
+    plan(*stage3_of(tmp_path / "run", *machine))
+    videos = read_json(tmp_path / "plan.json")["videos"]
+    assert videos["source"] == "counted"
+    assert videos["videos"] > 0

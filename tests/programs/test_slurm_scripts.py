@@ -28,6 +28,7 @@ READERS = {
     "train": r"\btrain/stage[\w$]+\.py",
     "eval/run.py": r"\beval/run\.py",
     "eval/score.py": r"\beval/score\.py",
+    "scripts/cache_video_features.py": r"\bscripts/cache_video_features\.py",
 }
 
 
@@ -112,8 +113,8 @@ def test_scripts_pass_only_options_that_the_programs_have(options_of):
 
 
 def test_commands_name_options_that_the_scripts_and_programs_have(options_of):
-    document = (ROOT / "docs" / "cluster.md").read_text()
-    blocks = re.findall(r"^```bash\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
+    documents = [(ROOT / "docs" / name).read_text() for name in ("cluster.md", "video.md")]
+    blocks = re.findall(r"^```bash\n(.*?)^```", "\n".join(documents), re.MULTILINE | re.DOTALL)
     headers = [re.sub(r"^#", "", path.read_text(), flags=re.MULTILINE) for path in SCRIPTS]
     commands = [
         line
@@ -126,8 +127,13 @@ def test_commands_name_options_that_the_scripts_and_programs_have(options_of):
         script, rest = re.findall(r"scripts/slurm/(\w+\.(?:sbatch|sh))(.*)", line)[0]
         own, _, passed_on = rest.partition(" -- ")
         assert set(OPTION.findall(own)) <= own_options(script), line
-        program = {"train.sbatch": "train", "eval_array.sbatch": "eval/run.py"}.get(script)
-        options = {option for option in OPTION.findall(passed_on) if not option.startswith("--training.")}
+        program = {
+            "train.sbatch": "train",
+            "eval_array.sbatch": "eval/run.py",
+            "features_array.sbatch": "scripts/cache_video_features.py",
+        }.get(script)
+        overrides = ("--training.", "--data.", "--model.", "--evaluation.")
+        options = {option for option in OPTION.findall(passed_on) if not option.startswith(overrides)}
         assert not program or options <= options_of(program), line
 
 
@@ -292,6 +298,26 @@ def test_an_array_that_cannot_be_right_is_refused(checkout, arguments, said):
     done = build(checkout, *separator, *arguments, **ARRAY, SLURM_ARRAY_TASK_ID=2)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+def test_each_index_makes_its_part_of_the_features(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "slurm").symlink_to(FOLDER)
+    program = tmp_path / "scripts" / "cache_video_features.py"
+    program.write_text("import sys; print(*sys.argv[1:], sep='|')")
+    script, options = (
+        "scripts/slurm/features_array.sbatch",
+        ["--config", "a.yaml", "--", "--data.video_cache", "f"],
+    )
+    done = run(script, *options, cwd=tmp_path, **ARRAY, SLURM_ARRAY_TASK_ID=2, SLURM_CPUS_PER_TASK=16)
+    said = "--config|a.yaml|--shard|2/4|--workers|15|--data.video_cache|f\n"
+    assert (done.stdout, done.stderr) == (said, "")
+    alone = {**ARRAY, "SLURM_ARRAY_TASK_MIN": 3, "SLURM_ARRAY_TASK_MAX": 3, "SLURM_ARRAY_TASK_COUNT": 1}
+    done = run(script, "--config", "a.yaml", cwd=tmp_path, **alone, SLURM_ARRAY_TASK_ID=3)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "say how many parts there are" in done.stderr
+    done = run(script, "--count", 16, *options, cwd=tmp_path, **alone, SLURM_ARRAY_TASK_ID=3)
+    assert "--shard|3/16|--workers|2|" in done.stdout
 
 
 EVALUATION = {"MODEL": "model", "TASKS": "locpred,present absent", "OUTPUT_DIR": "eval"}

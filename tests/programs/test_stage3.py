@@ -140,9 +140,39 @@ def test_keys_of_another_stage_say_whose_they_are(tiny_world, run_stage, stage3_
     for key, value in (("--trains", "adapter"), ("--video.num_frames", "8")):
         with pytest.raises(ValueError, match=r"unknown key '(trains|video)': it is one of train/stage3\.py"):
             run_stage(2, tiny_world.stage(2, tmp_path / "run", key, value))
-    with pytest.raises(ValueError, match=r"'evaluation': it is one of train/stage2\.py"):
-        run_stage(3, stage3_of(tmp_path / "run", "--evaluation.every_steps", "5"))
+    with pytest.raises(ValueError, match=r"unknown key 'video': it is one of train/stage3\.py"):
+        run_stage(1, tiny_world.stage(1, tmp_path / "run", "--video.num_frames", "8"))
     with pytest.raises(ValueError, match="lora is set, but trains is adapter"):
         run_stage(3, stage3_of(tmp_path / "run", "--lora.rank", "4"))
     with pytest.raises(ValueError, match=r"data\.video_cache names no folder"):
         run_stage(3, stage3_of(tmp_path / "run", "--data.video_cache_missing", "refuse"))
+
+
+@pytest.mark.parametrize("overrides", [(), BOTH], ids=["vid_b", "vid_b_plus"])
+def test_an_evaluation_during_training_asks_about_clips_and_keeps_the_best_whole(
+    overrides, stage3_of, video_world, run_stage, rows_of, tmp_path
+):
+    (tmp_path / "localize_clips_val.jsonl").write_bytes((video_world / "videos.jsonl").read_bytes())
+    asked = {
+        "tasks": "[video_locpred, video_revloc]",
+        "every_steps": 1,
+        "num_questions": 3,
+        "keep_best_on": "video_locpred_miou",
+        "data_root": tmp_path,
+        "image_root": video_world / "videos",
+    }
+    options = [text for name, value in asked.items() for text in (f"--evaluation.{name}", str(value))]
+    plain, run = tmp_path / "plain", tmp_path / "run"
+    run_stage(3, stage3_of(plain, "--training.max_steps", "2", *overrides))
+    run_stage(3, stage3_of(run, "--training.max_steps", "2", *overrides, *options))
+    rows = [row for _, row in read_jsonl(run / "metrics.jsonl") if "eval/video_locpred_miou" in row]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all("eval/video_revloc_exact_name" in row for row in rows)
+    assert [row["loss"] for row in rows_of(run)] == [row["loss"] for row in rows_of(plain)]
+    best = LocVLM.from_pretrained(run / "best")  # whole, and it knows how it sees videos
+    assert best.spec.num_frames == NUM_FRAMES
+    (tmp_path / "localize_clips_val.jsonl").write_text(
+        (video_world / "videos.jsonl").read_text().replace("v_0.mp4", "v_none.mp4")
+    )
+    with pytest.raises(ValueError, match=r"no video 'v_none\.mp4' in .*give the folder of the videos"):
+        run_stage(3, stage3_of(tmp_path / "none", "--training.max_steps", "2", *overrides, *options))

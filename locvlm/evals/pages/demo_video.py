@@ -8,11 +8,13 @@ from locvlm.evals.judged import Judged
 from locvlm.evals.measures.vqa import exact_match
 from locvlm.evals.pages.charts import bar
 from locvlm.evals.pages.gallery import dialogue, key, verdict
+from locvlm.evals.reports.demo_exports import exports_line
 from locvlm.evals.reports.demo_figures import Figure, is_met
 from locvlm.evals.reports.demo_video import (
     FIGURES,
     MINUTES_GOAL,
     VideoReport,
+    baselines_of,
     choose_clips,
     commonest_shares,
     count_met,
@@ -43,7 +45,7 @@ def _figures(report: VideoReport, seconds: Mapping[str, float]) -> str:
         "the model before that stage about the middle frame of each clip. Percent.</p>"
         f'<div class="scroll"><table><thead><tr><th></th><th>{escape(report.whole.label)}, whole clips</th>'
         f"<th>95% interval</th>{frame}<th>goal</th></tr></thead><tbody>{rows}{_minutes(report, seconds)}"
-        f"</tbody></table></div>{_by_question(report)}</section>"
+        f"</tbody></table></div>{_blind(report)}{_by_question(report)}</section>"
     )
 
 
@@ -79,6 +81,19 @@ def _minutes(report: VideoReport, seconds: Mapping[str, float]) -> str:
         "<tr><th>Minutes from stage 2<span>clips, what is asked about them, stage 3, evaluation</span></th>"
         f'<td class="{kind}">{minutes:.1f}</td><td></td>{beside}<td class="base">≤ {MINUTES_GOAL:g}</td></tr>'
     )
+
+
+def _blind(report: VideoReport) -> str:
+    """What can be said without seeing the clip; and whether exports answer as the checkpoint."""
+    said = []
+    for figure in FIGURES:
+        blind = ", ".join(f"{100 * v:.1f} ({shown})" for shown, v in baselines_of(report, figure).items())
+        if blind:
+            said.append(f"{figure.title}: {100 * (value_of(report, figure) or 0):.1f}, without it {blind}.")
+    text = f"Shown blank clips, or those of other questions. {' '.join(said)} " if said else ""
+    if report.exports:
+        text += f"The {exports_line(report.exports)}."
+    return f"<p>{escape(text)}</p>" if text else ""
 
 
 def _by_question(report: VideoReport) -> str:

@@ -1,23 +1,27 @@
 """What the demo's report says about clips: the video model's scores beside the image model's before it.
 
 Evaluations lie in RUN/eval_video: those of the tasks video_* are of the model that sees whole clips, those of
-video_*_frame of one that is shown the middle frame of each.
+video_*_frame of one that is shown the middle frame of each. Some tasks were also asked about blank clips and
+about those of other questions: what can be said without seeing anything.
 """
 
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from locvlm.evals.judged import Judged
 from locvlm.evals.reports.demo import Evaluation, read_evaluation
+from locvlm.evals.reports.demo_exports import Compared, compare_exports, exports_line
 from locvlm.evals.reports.demo_figures import Figure, figure_value, is_met
+from locvlm.evals.store import ImageMode
 from locvlm.evals.task import Task
 
 FOLDER = "eval_video"
 FRAME = "_frame"  # ends the names of tasks that show the middle frame
 NUM_CLIPS = 10
+BASELINES: tuple[ImageMode, ...] = ("blank", "shuffled")
 PHASES = ("clips", "video_data", "video_features", "stage3", "eval_video")  # of scripts/demo.py --video
 MINUTES_GOAL = 15.0  # all of them together, from a checkpoint of stage 2
 
@@ -79,6 +83,7 @@ class VideoReport:
     whole: Evaluation  # of the model that sees whole clips
     frame: Evaluation | None  # of one that sees their middle frames
     video_root: Path
+    exports: list[Compared] = field(default_factory=list)
     seed: int = 0
 
 
@@ -100,6 +105,7 @@ def collect_video(
         whole=whole[-1],
         frame=frame[-1] if frame else None,
         video_root=video_root or Path(whole[-1].meta.image_root),
+        exports=compare_exports(run),
         seed=seed,
     )
 
@@ -113,6 +119,12 @@ def value_of(report: VideoReport, figure: Figure, *, is_frame: bool = False) -> 
     return figure_value(report.frame.scores, replace(figure, task=figure.task + FRAME))
 
 
+def baselines_of(report: VideoReport, figure: Figure) -> dict[str, float]:
+    """What the video model reaches shown blank clips, or those of other questions; {} if it was not asked."""
+    found = {shown: figure_value(report.whole.scores, figure, shown) for shown in BASELINES}
+    return {shown: value for shown, value in found.items() if value is not None}
+
+
 def minutes_of(seconds: Mapping[str, float]) -> float | None:
     """What the phases about clips took; None if not all of them were timed."""
     if any(phase not in seconds for phase in PHASES):
@@ -121,28 +133,33 @@ def minutes_of(seconds: Mapping[str, float]) -> float | None:
 
 
 def flat_video_scores(report: VideoReport) -> dict[str, float]:
-    """The figures under their flat names; those on middle frames end in _frame."""
+    """The figures under their flat names; those on middle frames, and on blank and on other clips, end so."""
     flat = {}
     for figure in FIGURES:
         for suffix in ("", FRAME):
             value = value_of(report, figure, is_frame=bool(suffix))
             if value is not None:
                 flat[figure.flat + suffix] = value
-    return flat
+        flat |= {f"{figure.flat}_{shown}": value for shown, value in baselines_of(report, figure).items()}
+    return flat | {f"{compared.export}_export_same": compared.share for compared in report.exports}
 
 
 def video_table(report: VideoReport) -> str:
     """The figures as text."""
     beside = f"{report.frame.label[:11]}, frame" if report.frame is not None else ""
-    lines = [f"{'clips':<30}{report.whole.label[:15]:>17}{beside:>19}{'goal':>10}"]
+    has_baselines = any(baselines_of(report, figure) for figure in FIGURES)
+    titles = "".join(f"{shown:>10}" for shown in BASELINES) if has_baselines else ""
+    lines = [f"{'clips':<30}{report.whole.label[:15]:>17}{beside:>19}{titles}{'goal':>10}"]
     for figure in FIGURES:
         value, of_frame = value_of(report, figure), value_of(report, figure, is_frame=True)
         if value is None:
             continue
         goal = "" if figure.goal is None else f"≥ {figure.goal:.2f}"
         frame = "" if report.frame is None else "-" if of_frame is None else f"{of_frame:.3f}"
-        lines.append(f"{figure.title:<30}{value:>17.3f}{frame:>19}{goal:>10}")
-    return "\n".join(lines)
+        blind = baselines_of(report, figure)
+        cells = "".join(f"{blind[s]:>10.3f}" if s in blind else f"{'-':>10}" for s in BASELINES)
+        lines.append(f"{figure.title:<30}{value:>17.3f}{frame:>19}{cells if has_baselines else ''}{goal:>10}")
+    return "\n".join([*lines, *([exports_line(report.exports)] if report.exports else [])])
 
 
 def count_met(report: VideoReport) -> tuple[int, int]:

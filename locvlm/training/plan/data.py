@@ -1,6 +1,8 @@
 """How much there is to learn from, and how long it is: counted in the files, or as stated."""
 
+import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -24,7 +26,9 @@ from locvlm.training.stages import PixelOpener, Renderer
 
 NUM_MEASURED = 512  # conversations that lengths are taken from
 _IMAGE_BYTES = 160e3  # of a file; COCO train2017: 118,287 images in 19 GB
-_VIDEO_BYTES = 3e6  # a guess: files of 20 MB, seven conversations about each
+_VIDEO_FILE_BYTES = 20e6  # a guess
+_PER_VIDEO = 7.5  # conversations: VideoInstruct100K has 100,010 about 13,303 videos
+_VIDEO_BYTES = _VIDEO_FILE_BYTES / _PER_VIDEO
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +64,10 @@ class DataSize:
 
     conversations: int  # in an epoch
     lengths: Lengths
-    file_bytes: float  # of records and images
+    file_bytes: float  # of records, images and videos
     source: str  # how the number of conversations is known
+    videos: float = 0.0  # different ones
+    videos_source: str = ""  # how their number is known
 
 
 def missing_files(data: DataConfig) -> list[str]:
@@ -84,33 +90,66 @@ def _files_of(source: Source) -> list[Path]:
     return [Path(source.path)]
 
 
-def size_of_data(data: DataConfig, *, lengths: Lengths, num_samples: int | None) -> DataSize:
-    """Conversations of an epoch, as stated or counted in the files.
+def size_of_data(
+    data: DataConfig, *, lengths: Lengths, num_samples: int | None, num_videos: int | None = None
+) -> DataSize:
+    """Conversations of an epoch, and different videos, as stated or counted in the files.
 
     Raises:
         ValueError: if files are missing and no number is stated.
     """
+    for option, number in (("--samples", num_samples), ("--videos", num_videos)):
+        if number is not None and number < 1:
+            raise ValueError(f"{option} must be at least 1, got {number}")
     if num_samples is not None:
-        if num_samples < 1:
-            raise ValueError(f"--samples must be at least 1, got {num_samples}")
-        shown = num_samples * _shown_bytes(lengths)
-        return DataSize(conversations=num_samples, lengths=lengths, file_bytes=shown, source="stated")
+        return _stated_size(lengths, num_samples, num_videos)
     if absent := missing_files(data):
         raise ValueError(
             f"data.sources: {'; '.join(absent)}. Where files are not there yet, state how many conversations "
             f"an epoch has: --samples N"
         )
-    _, mixture = open_mixture(data, takes_videos=lengths.video_fraction > 0)
+    datasets, mixture = open_mixture(data, takes_videos=lengths.video_fraction > 0)
     records = sum(path.stat().st_size for source in data.sources for path in _files_of(source))
     num_beside = sum(
         size
         for source, size in zip(data.sources, mixture.sizes, strict=True)
         if source.kind != "webdataset"  # shards hold their images
     )
-    shown = num_beside * _shown_bytes(lengths)
+    videos = len(_different_videos(datasets)) if num_videos is None and lengths.video_fraction else 0
     return DataSize(
-        conversations=mixture.epoch_draws, lengths=lengths, file_bytes=records + shown, source="counted"
+        conversations=mixture.epoch_draws,
+        lengths=lengths,
+        file_bytes=records + num_beside * _shown_bytes(lengths),
+        source="counted",
+        videos=num_videos or videos,
+        videos_source="stated" if num_videos else "counted",
     )
+
+
+def _stated_size(lengths: Lengths, num_samples: int, num_videos: int | None) -> DataSize:
+    file_bytes = num_samples * _shown_bytes(lengths)
+    if num_videos is not None:  # else each conversation has its usual share of a video
+        file_bytes = num_samples * lengths.image_fraction * lengths.image_bytes
+        file_bytes += num_videos * _VIDEO_FILE_BYTES
+    usual = num_samples * lengths.video_fraction / _PER_VIDEO
+    return DataSize(
+        conversations=num_samples,
+        lengths=lengths,
+        file_bytes=file_bytes,
+        source="stated",
+        videos=num_videos or usual,
+        videos_source="stated" if num_videos else f"assumed: {_PER_VIDEO:g} conversations about each",
+    )
+
+
+def _different_videos(datasets: Sequence[SourceData]) -> set[str]:
+    """Their paths; records that cannot be read are left out."""
+    paths: set[str] = set()
+    for dataset in datasets:
+        for index in range(len(dataset)):
+            with contextlib.suppress(ValueError):
+                paths.add(dataset[index].video or "")
+    return paths - {""}
 
 
 def _shown_bytes(lengths: Lengths) -> float:

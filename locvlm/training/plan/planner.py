@@ -17,6 +17,7 @@ from locvlm.training.plan.run import Run
 from locvlm.training.plan.settings import zero_of
 from locvlm.training.plan.shapes import ModelShape
 from locvlm.training.plan.steps import Division, best_division, full_rows, rows_needed, step_load
+from locvlm.training.plan.videos import VideoCost, video_cost
 
 _MOST_ROWS = 64  # in a pass: more save nothing
 _SHOWN_ROWS = (1, 2, 4, 8, 16)
@@ -69,6 +70,7 @@ class Plan:
     cost: Cost
     suggested: Division  # as few passes as fit
     suggested_cost: Cost
+    videos: VideoCost | None  # None where there are none
 
     @property
     def step_flops(self) -> float:
@@ -76,8 +78,11 @@ class Plan:
         return total_flops(self.flops)
 
 
-def make_plan(run: Run) -> Plan:
+def make_plan(run: Run, *, decode_s: float | None = None) -> Plan:
     """The plan of a run.
+
+    Args:
+        decode_s: of one core, for the frames of one video; left out, as assumed.
 
     Raises:
         ValueError: if a mean conversation is longer than a row.
@@ -85,15 +90,17 @@ def make_plan(run: Run) -> Plan:
     memory = memory_of(run)
     flops = flops_by_direction(run.shape, run.load, run.scope, checkpointing=run.settings.checkpointing)
     suggested = best_division(run.rows_needed, run.machine.ranks, memory.largest_pass)
+    cost = cost_of(run, total_flops(flops))
     return Plan(
         run=run,
         flops=flops,
         separate_flops=_separate_flops(run),
         states=states_by_mode(run),
         memory=memory,
-        cost=cost_of(run, total_flops(flops)),
+        cost=cost,
         suggested=suggested,
         suggested_cost=cost_of(replace(run, division=suggested), total_flops(flops)),
+        videos=video_cost(run, step_s=max(cost.compute_s, cost.communication_s), decode_s=decode_s),
     )
 
 

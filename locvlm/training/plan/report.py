@@ -155,12 +155,24 @@ def _cost(plan: Plan) -> str:
         f"weights, {cost.final_bytes / _GB:.1f} GB: {cost.disk_bytes / _GB:.0f} GB; data "
         f"{run.data.file_bytes / _GB:.1f} GB",
     ]
-    if run.feature_bytes:
-        lines.append(
-            f"  pooled features: {run.feature_bytes / 1e6:.2f} MB for each video, if they are kept "
-            f"(data.video_cache)"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_videos(plan)])
+
+
+def _videos(plan: Plan) -> list[str]:
+    videos = plan.videos
+    if videos is None:
+        return []
+    cores = ""
+    if not videos.is_kept:
+        cores = f"; {videos.cores_needed:,.0f} cores decode as fast as steps are computed"
+    return [
+        f"  pooled features: {videos.bytes_each / 1e6:.2f} MB for each video; {videos.videos:,.0f} videos "
+        f"({videos.source}), {videos.cache_bytes / _GB:.1f} GB, {'' if videos.is_kept else 'if they were '}"
+        f"kept in data.video_cache",
+        f"  decoding: {videos.decode_s:.2f} core seconds a video (--decode-s){cores}",
+        f"  all videos once, which is what making the features takes: {videos.core_hours:,.0f} core hours of "
+        f"decoding, {videos.gpu_hours:.1f} GPU hours of the tower",
+    ]
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ from locvlm.training.plan.settings import RunConfig
 from locvlm.training.plan.steps import best_division
 
 _TIGHT = 0.93  # of the usable memory
+_CORES_PER_GPU = 8  # that a node is taken to have for loading data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +111,13 @@ def _time(plan: Plan) -> Iterator[Verdict]:
         text = (
             f"ranks exchange for {cost.communication_s:.1f} s a step, at {run.machine.bytes_per_s / 1e9:g} "
             f"GB/s, and compute for {cost.compute_s:.1f} s: {remedy}"
+        )
+        yield Verdict(level="warning", text=text)
+    videos = plan.videos
+    if videos is not None and not videos.is_kept and videos.cores_needed > _CORES_PER_GPU * run.machine.ranks:
+        text = (
+            f"steps wait for videos: {videos.cores_needed:,.0f} cores would have to decode; set "
+            f"data.video_cache, and make it ahead with scripts/cache_video_features.py"
         )
         yield Verdict(level="warning", text=text)
 

@@ -36,7 +36,7 @@ def run(tmp_path, write_clip, tasks, meta):
     folder = tmp_path / "demo"
     meta = replace(meta, image_root=str(tmp_path / "videos"))
 
-    def answer(where, task, texts, objective, answers=("", "", "")):
+    def answer(where, task, texts, objective, answers=("", "", ""), images="real"):
         gold = {
             "objective": objective,
             "phrase": "mug",
@@ -46,8 +46,9 @@ def run(tmp_path, write_clip, tasks, meta):
             "height": 100,
             "overlap_fraction": 0.0,
         }
-        path = predictions_path(folder / where, task, "real")
-        open_predictions(path, replace(meta, task=task, version=tasks[task].version, num_questions=3))
+        path = predictions_path(folder / where, task, images)
+        version = tasks[task].version
+        open_predictions(path, replace(meta, task=task, version=version, num_questions=3, images=images))
         rows = [
             Prediction(
                 id=f"{k}.mp4/0", record_id=f"{k}.mp4", image=f"{k}.mp4", question=f"{task} {k}?", answer=text,
@@ -65,6 +66,10 @@ def run(tmp_path, write_clip, tasks, meta):
     answer("eval_video/stage3", "video_qa", said, "vqa", ("duck", "tree", "nothing"))
     answer("eval_video/stage2", "video_locpred_frame", [HIT, FAR, FAR], "locpred")
     answer("eval_video/stage2", "video_qa_frame", ["a"] * 3, "vqa", ("duck", "tree", "nothing"))
+    answer("eval_video/stage3", "video_locpred", [HIT, FAR, FAR], "locpred", images="blank")
+    answer("eval_video/stage3", "video_locpred", [FAR] * 3, "locpred", images="shuffled")
+    answer("eval_export/checkpoint", "video_locpred", [HIT, HIT, ABSENT], "locpred")
+    answer("eval_export/video", "video_locpred", [HIT, HIT, FAR], "locpred")
     return folder
 
 
@@ -79,6 +84,13 @@ def test_the_video_model_s_figures_stand_beside_the_image_model_s(video):
     assert flat == {
         "video_locpred_acc50": pytest.approx(2 * third),
         "video_locpred_acc50_frame": pytest.approx(third),
+        "video_locpred_acc50_blank": pytest.approx(third),
+        "video_locpred_acc50_shuffled": 0,
+        "video_locpred_miou_blank": pytest.approx(flat["video_locpred_miou"] / 2),
+        "video_locpred_miou_shuffled": 0,
+        "video_present_acc_blank": 1,
+        "video_present_acc_shuffled": 1,
+        "video_export_same": pytest.approx(2 * third),
         "video_locpred_miou": pytest.approx(flat["video_locpred_miou"]),
         "video_locpred_miou_frame": pytest.approx(flat["video_locpred_miou"] / 2),
         "video_absent_acc": 1,
@@ -89,9 +101,10 @@ def test_the_video_model_s_figures_stand_beside_the_image_model_s(video):
         "video_qa_acc_frame": 0,
     }
     assert count_met(video) == (1, 4)
-    head, first, *_ = video_table(video).splitlines()
-    assert head.split() == ["clips", "stage3", "stage2,", "frame", "goal"]
-    assert first.split() == ["Finds", "what", "rests", "0.667", "0.333", "≥", "0.70"]
+    head, first, *_, last = video_table(video).splitlines()
+    assert head.split() == ["clips", "stage3", "stage2,", "frame", "blank", "shuffled", "goal"]
+    assert first.split() == ["Finds", "what", "rests", "0.667", "0.333", "0.333", "0.000", "≥", "0.70"]
+    assert last == "exports answer as the checkpoint: video 2 of 3"
 
 
 def test_the_page_shows_strips_with_boxes_and_escapes_what_models_say(run, video, tasks, read_page):
@@ -105,6 +118,8 @@ def test_the_page_shows_strips_with_boxes_and_escapes_what_models_say(run, video
     assert "&lt;b&gt;up&lt;/b&gt;" in html
     assert "<b>up</b>" not in html
     assert "stage2, middle frame" in page.text
+    assert "Finds what rests: 66.7, without it 33.3 (blank), 0.0 (shuffled)." in page.text
+    assert "exports answer as the checkpoint: video 2 of 3" in page.text
     assert commonest_shares(video) == {"what moves": pytest.approx(1 / 3)}
     assert "what moves366.70.033.3" in page.text.replace("\n", "")  # asked, whole, frame, commonest
 
@@ -121,7 +136,7 @@ def test_the_model_of_whole_clips_may_stand_alone(run, tasks):
     video = collect_video(run, list(tasks.values()))
     assert video.frame is None
     assert not any(name.endswith("_frame") for name in flat_video_scores(video))
-    assert video_table(video).splitlines()[1].split()[-3:] == ["0.667", "≥", "0.70"]
+    assert video_table(video).splitlines()[1].split()[-5:] == ["0.667", "0.333", "0.000", "≥", "0.70"]
 
 
 def test_clips_are_drawn_by_the_seed_and_not_by_the_result(video):
