@@ -69,6 +69,18 @@ def measure_fills(source: "Source", args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def filled_lines(fills: dict[str, Any]) -> list[Headline]:
+    """How full our rows are with the shipped settings; and of what ranks compute or wait for."""
+    lines = []
+    for canvas, (name, passes) in SHIPPED.items():
+        if (ours := fills.get(f"{canvas} pixels, {passes} passes")) is not None:
+            what = f"tokens in the rows of {name}'s stage 2"
+            lines.append(Headline(what, ours["of_rows"], "of the rows", goal=0.98))
+            what += ", 8 ranks as long as their longest row"
+            lines.append(Headline(what, ours["while_waiting"], "of the rows"))
+    return lines
+
+
 def measure_time(source: "Source", args: argparse.Namespace) -> tuple[dict[str, Any], list[Headline]]:
     """Seconds per token of every way, and how many times as fast ours is."""
     from locvlm.benchmarks.peers.workload import TOY, ModelSizes
@@ -115,13 +127,11 @@ def main() -> None:
         for setting, ways in fills.items():
             for way, fill in ways.items():
                 print(f"{setting:22} {way:34} {fill['of_rows']:6.1%} {fill['while_waiting']:6.1%} waiting")
-        headline = []
-        for canvas, (name, passes) in SHIPPED.items():
-            if (ours := fills.get(f"{canvas} pixels, {passes} passes")) is not None:
-                what = f"tokens in the rows of {name}'s stage 2"
-                headline.append(Headline(what, ours[OURS]["of_rows"], "of the rows", goal=0.98))
         time, lines = measure_time(source, args)
-    headline += lines
+    headline = [
+        *filled_lines({setting: ways[OURS] for setting, ways in fills.items() if OURS in ways}),
+        *lines,
+    ]
     print("\n".join(one.line() for one in headline))
     write_result(args, {"fills": fills, "time": time}, headline=headline)
 
