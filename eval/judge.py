@@ -19,11 +19,11 @@ import sys
 from pathlib import Path
 
 from locvlm.answering.options import add_server_options, open_server
+from locvlm.evals.asking.parts import collect_folder
+from locvlm.evals.asking.store import IMAGE_MODES, ImageMode, predictions_path
 from locvlm.evals.judging.attach import needs_verdicts, pairs_of
 from locvlm.evals.judging.rubric import Pair, load_rubric
-from locvlm.evals.parts import collect_folder
 from locvlm.evals.score import format_table, judge_file, score_folder
-from locvlm.evals.store import IMAGE_MODES, ImageMode, predictions_path
 from locvlm.evals.task import Task, load_tasks
 from locvlm.io import write_json
 from locvlm.log import setup_logging

@@ -28,8 +28,8 @@ from pathlib import Path
 
 from locvlm import dist
 from locvlm.answering.options import add_model_options, open_model
+from locvlm.evals.asking.store import IMAGE_MODES, require_readable_images
 from locvlm.evals.bundle import select_tasks
-from locvlm.evals.store import IMAGE_MODES, require_readable_images
 from locvlm.evals.task import load_tasks
 from locvlm.io import write_json
 from locvlm.log import setup_logging
@@ -92,9 +92,9 @@ def main() -> None:
         args.tasks.split(","), args.task_dir, args.data_root, records=args.records, image_root=args.image_root
     )
 
-    from locvlm.evals.answerable import answerable_by
-    from locvlm.evals.asking import AskOptions
-    from locvlm.evals.predict import predict_task
+    from locvlm.evals.asking.answerable import answerable_by
+    from locvlm.evals.asking.ask import AskOptions
+    from locvlm.evals.asking.predict import predict_task
     from locvlm.evals.score import format_table, score_folder
 
     model = open_model(args)

@@ -9,7 +9,7 @@ made in parts (`--shard`) become one file first.
 import argparse
 from pathlib import Path
 
-from locvlm.evals.parts import collect_folder
+from locvlm.evals.asking.parts import collect_folder
 from locvlm.evals.score import format_table, score_folder
 from locvlm.evals.task import load_tasks
 from locvlm.io import write_json

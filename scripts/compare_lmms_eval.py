@@ -61,9 +61,9 @@ def main() -> int:
     import torch
 
     from locvlm.answering.locvlm import load_answerer
-    from locvlm.evals.asking import AskOptions, ask
+    from locvlm.evals.asking.ask import AskOptions, ask
+    from locvlm.evals.asking.questions import read_questions
     from locvlm.evals.lmms.compare import Setup, compare, read_answers, run_lmms_eval, write_task
-    from locvlm.evals.questions import read_questions
     from locvlm.evals.task import load_tasks
 
     task_dir = Path(__file__).parents[1] / "eval" / "tasks"

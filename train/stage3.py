@@ -83,7 +83,7 @@ def small_evaluation_of(
     cfg: EvaluationConfig, tokenizer: "PreTrainedTokenizerBase", run: RunFolder, *, weights: "Weights"
 ) -> "PeriodicEvaluation":
     """Asks the first questions of some tasks every so many steps, and keeps the best weights as RUN/best."""
-    from locvlm.evals.asking import AskOptions
+    from locvlm.evals.asking.ask import AskOptions
     from locvlm.evals.small_evaluation import SmallEvaluation
     from locvlm.evals.task import load_tasks
     from locvlm.training.evaluation import PeriodicEvaluation

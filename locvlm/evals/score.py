@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from locvlm.coords.contract import CoordinateContract
+from locvlm.evals.asking.store import (
+    IMAGE_MODES,
+    PredictionMeta,
+    predictions_path,
+    read_meta,
+    read_predictions,
+)
 from locvlm.evals.judged import Judged, MetricUnavailable
 from locvlm.evals.judging.attach import attach_verdicts, describe_verdicts, needs_verdicts
 from locvlm.evals.metrics import BREAKDOWNS, CORPUS_METRICS, METRICS, centre_box_scores
 from locvlm.evals.parse import PARSERS, About, Unanswered, Unreadable
 from locvlm.evals.remarks import describe_remarks, remarks
-from locvlm.evals.store import IMAGE_MODES, PredictionMeta, predictions_path, read_meta, read_predictions
 from locvlm.evals.task import Task
 from locvlm.records import Prediction
 

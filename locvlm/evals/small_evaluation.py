@@ -10,8 +10,8 @@ from typing import Any
 from locvlm.answering.locvlm import answerer_of
 from locvlm.data.archive import locate
 from locvlm.data.still import find_video
-from locvlm.evals.asking import AskOptions, ask
-from locvlm.evals.questions import Question, read_questions
+from locvlm.evals.asking.ask import AskOptions, ask
+from locvlm.evals.asking.questions import Question, read_questions
 from locvlm.evals.score import FLAT_SCORES, flatten, judge, score_rows
 from locvlm.evals.task import Task
 from locvlm.io import resolve_inside

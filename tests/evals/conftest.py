@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.evals.asking import AskOptions, ask
+from locvlm.evals.asking.ask import AskOptions, ask
+from locvlm.evals.asking.questions import read_questions
+from locvlm.evals.asking.store import PredictionMeta
 from locvlm.evals.judged import Judged
 from locvlm.evals.parse import Reading
-from locvlm.evals.questions import read_questions
 from locvlm.evals.reports.answers import Answers, Run
-from locvlm.evals.store import PredictionMeta
 from locvlm.evals.task import Task, TaskData, load_tasks
 from locvlm.geometry import Box
 from locvlm.io import write_json, write_records

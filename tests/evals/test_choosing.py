@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from locvlm.answering.answerer import OptionScore
-from locvlm.evals.asking import AskOptions, ask
-from locvlm.evals.questions import read_questions
+from locvlm.evals.asking.ask import AskOptions, ask
+from locvlm.evals.asking.questions import read_questions
 from locvlm.evals.task import Task, TaskData
 from locvlm.io import write_records
 from locvlm.records import Query, Record

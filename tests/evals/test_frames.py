@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from locvlm.evals.questions import read_questions
-from locvlm.evals.store import lacks_image
+from locvlm.evals.asking.questions import read_questions
+from locvlm.evals.asking.store import lacks_image
 from locvlm.evals.task import TaskData
 from locvlm.io import write_records
 from locvlm.records import Query, Record

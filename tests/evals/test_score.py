@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from locvlm.evals.asking.store import append_predictions, open_predictions, predictions_path
 from locvlm.evals.score import FLAT_SCORES, flatten, format_table, judge, score_folder, score_rows
-from locvlm.evals.store import append_predictions, open_predictions, predictions_path
 from locvlm.geometry import Box
 from locvlm.records import Prediction
 

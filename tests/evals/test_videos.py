@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from locvlm.evals.answerable import answerable_by, require_answerable
-from locvlm.evals.asking import AskOptions, ask, windows
+from locvlm.evals.asking.answerable import answerable_by, require_answerable
+from locvlm.evals.asking.ask import AskOptions, ask, windows
+from locvlm.evals.asking.questions import read_questions
+from locvlm.evals.asking.store import lacks_image
 from locvlm.evals.bundle import Selection
-from locvlm.evals.questions import read_questions
-from locvlm.evals.store import lacks_image
 
 NUM_FRAMES = 3
 

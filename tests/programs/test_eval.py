@@ -16,7 +16,7 @@ from locvlm.answering.locvlm import load_answerer
 from locvlm.data.image import load_image
 from locvlm.data.prompt import render_question
 from locvlm.data.tokenize import tokenize_prompts
-from locvlm.evals.asking import AskOptions
+from locvlm.evals.asking.ask import AskOptions
 from locvlm.evals.small_evaluation import SmallEvaluation
 from locvlm.evals.task import load_tasks
 from locvlm.io import read_json, read_jsonl

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.evals.store import PredictionMeta, append_predictions, predictions_path, write_meta
+from locvlm.evals.asking.store import PredictionMeta, append_predictions, predictions_path, write_meta
 from locvlm.io import read_json
 from locvlm.records import Prediction
 

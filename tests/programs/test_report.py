@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.evals.store import PredictionMeta, append_predictions, open_predictions, predictions_path
+from locvlm.evals.asking.store import PredictionMeta, append_predictions, open_predictions, predictions_path
 from locvlm.evals.task import load_tasks
 from locvlm.io import read_json
 from locvlm.records import Prediction

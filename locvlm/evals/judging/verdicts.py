@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from locvlm.evals.asking.store import locked
 from locvlm.evals.judging.rubric import Pair
-from locvlm.evals.store import locked
 from locvlm.io import parse_json_line
 
 logger = logging.getLogger(__name__)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from locvlm.evals.asking.store import PredictionMeta, predictions_path
 from locvlm.evals.judged import Judged
 from locvlm.evals.judging.attach import describe_verdicts
 from locvlm.evals.parse import Unanswered, Unreadable
 from locvlm.evals.remarks import remarks
 from locvlm.evals.score import judge_file
-from locvlm.evals.store import PredictionMeta, predictions_path
 from locvlm.evals.task import Task
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from locvlm.evals.asking.store import PredictionMeta, predictions_path
 from locvlm.evals.judged import Judged
 from locvlm.evals.reports.answers import evaluation_folders
 from locvlm.evals.reports.demo_figures import FIGURES, figure_value
 from locvlm.evals.score import judge_file, score_folder
-from locvlm.evals.store import PredictionMeta, predictions_path
 from locvlm.evals.task import Task
 from locvlm.io import read_json, read_jsonl
 

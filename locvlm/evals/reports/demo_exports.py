@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from locvlm.evals.store import read_predictions
+from locvlm.evals.asking.store import read_predictions
 
 FOLDER = "eval_export"
 CHECKPOINT = "checkpoint"  # folder of its answers; beside it one for each export

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from locvlm.evals.asking.store import ImageMode
 from locvlm.evals.judged import Judged
 from locvlm.evals.reports.demo import Evaluation, read_evaluation
 from locvlm.evals.reports.demo_exports import Compared, compare_exports, exports_line
 from locvlm.evals.reports.demo_figures import Figure, figure_value, is_met
-from locvlm.evals.store import ImageMode
 from locvlm.evals.task import Task
 
 FOLDER = "eval_video"

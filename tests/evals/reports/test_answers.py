@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from locvlm.evals.asking.store import append_predictions, open_predictions, predictions_path
 from locvlm.evals.parse import Unanswered, Unreadable, YesNo
 from locvlm.evals.reports.answers import evaluation_folders, named_run, read_run
-from locvlm.evals.store import append_predictions, open_predictions, predictions_path
 from locvlm.records import Prediction
 
 

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from locvlm.coords.contract import CoordinateContract
+from locvlm.evals.asking.store import append_predictions, open_predictions, predictions_path
 from locvlm.evals.pages.demo import count_scenes, render_page
 from locvlm.evals.reports.demo import collect, flat_scores, terminal_table
 from locvlm.evals.reports.demo_examples import choose_failures, choose_scenes
 from locvlm.evals.reports.demo_figures import FIGURES, is_met
-from locvlm.evals.store import append_predictions, open_predictions, predictions_path
 from locvlm.geometry import Box
 from locvlm.records import Prediction
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from locvlm.evals.asking.store import append_predictions, open_predictions, predictions_path
 from locvlm.evals.pages.demo import render_page
 from locvlm.evals.reports.demo import collect
 from locvlm.evals.reports.demo_figures import DEMO_TASKS
@@ -19,7 +20,6 @@ from locvlm.evals.reports.demo_video import (
     minutes_of,
     video_table,
 )
-from locvlm.evals.store import append_predictions, open_predictions, predictions_path
 from locvlm.records import Prediction
 
 HIT, FAR = "It is located at (11, 11, 34, 56)", "It is located at (60, 60, 100, 100)"

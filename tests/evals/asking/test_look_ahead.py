@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from locvlm.evals.look_ahead import look_ahead
+from locvlm.evals.asking.look_ahead import look_ahead
 
 
 @pytest.mark.parametrize("threads", [1, 4])

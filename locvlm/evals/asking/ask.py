@@ -19,9 +19,9 @@ from PIL import Image
 from locvlm.answering.answerer import Answerer, Asked, NoAnswer, num_frames_of
 from locvlm.data.image import UnreadableImage, load_image
 from locvlm.data.still import load_clip, load_middle_frame
-from locvlm.evals.look_ahead import look_ahead
-from locvlm.evals.questions import Question, gold_of
-from locvlm.evals.store import NO_ANSWER, UNREADABLE_IMAGE, ImageMode
+from locvlm.evals.asking.look_ahead import look_ahead
+from locvlm.evals.asking.questions import Question, gold_of
+from locvlm.evals.asking.store import NO_ANSWER, UNREADABLE_IMAGE, ImageMode
 from locvlm.evals.task import Task
 from locvlm.geometry import Cut, place_box
 from locvlm.io import resolve_inside

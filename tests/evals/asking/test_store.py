@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from locvlm.evals.store import (
+from locvlm.evals.asking.store import (
     append_predictions,
     meta_path,
     open_predictions,

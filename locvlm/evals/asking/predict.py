@@ -11,10 +11,10 @@ from pathlib import Path
 
 from locvlm import dist
 from locvlm.answering.answerer import Answerer
-from locvlm.evals.asking import AskOptions, ask_windows, windows
-from locvlm.evals.parts import answered_in, collect_parts, part_of
-from locvlm.evals.questions import Question, read_questions
-from locvlm.evals.store import (
+from locvlm.evals.asking.ask import AskOptions, ask_windows, windows
+from locvlm.evals.asking.parts import answered_in, collect_parts, part_of
+from locvlm.evals.asking.questions import Question, read_questions
+from locvlm.evals.asking.store import (
     PredictionMeta,
     append_predictions,
     locked,

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from locvlm.evals.asking import AskOptions
-from locvlm.evals.parts import collect_folder, part_of, parts_of
-from locvlm.evals.predict import ALL, predict_task
+from locvlm.evals.asking.ask import AskOptions
+from locvlm.evals.asking.parts import collect_folder, part_of, parts_of
+from locvlm.evals.asking.predict import ALL, predict_task
+from locvlm.evals.asking.store import locked, meta_path, predictions_path, read_predictions
 from locvlm.evals.score import score_folder
-from locvlm.evals.store import locked, meta_path, predictions_path, read_predictions
 from locvlm.shard import Shard
 
 

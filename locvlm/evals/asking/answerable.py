@@ -4,8 +4,8 @@ import logging
 from dataclasses import replace
 
 from locvlm.answering.answerer import Answerer, num_frames_of
+from locvlm.evals.asking.questions import LOCATED
 from locvlm.evals.bundle import Selection
-from locvlm.evals.questions import LOCATED
 from locvlm.evals.task import Task
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from locvlm.evals.store import (
+from locvlm.evals.asking.store import (
     PredictionMeta,
     is_open,
     locked,

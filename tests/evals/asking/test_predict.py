@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from locvlm.answering.answerer import NoAnswer
-from locvlm.evals.asking import MEAN_COLOR, AskOptions, ask
-from locvlm.evals.predict import predict_task
-from locvlm.evals.questions import overlap_fraction, read_questions, shuffled_images
+from locvlm.evals.asking.ask import MEAN_COLOR, AskOptions, ask
+from locvlm.evals.asking.predict import predict_task
+from locvlm.evals.asking.questions import overlap_fraction, read_questions, shuffled_images
+from locvlm.evals.asking.store import predictions_path, read_meta, read_predictions
 from locvlm.evals.score import score_folder
-from locvlm.evals.store import predictions_path, read_meta, read_predictions
 from locvlm.geometry import Box
 from locvlm.io import write_records
 from locvlm.records import Query, Record

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from locvlm.evals.store import ImageMode
+from locvlm.evals.asking.store import ImageMode
 from locvlm.evals.task import Shows, Task
 from locvlm.geometry import Box, intersection
 from locvlm.records import Objective, Query, Record
