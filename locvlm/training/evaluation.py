@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from transformers import TrainerCallback
@@ -14,14 +14,24 @@ from locvlm.io import read_json, write_json
 from locvlm.model.locvlm import LocVLM
 from locvlm.training.arguments import EvaluationConfig
 from locvlm.training.checkpoint import Weights
-
-if TYPE_CHECKING:
-    from locvlm.training.trainer import LocVLMTrainer
+from locvlm.training.throughput import StepMeter
 
 logger = logging.getLogger(__name__)
 
 BEST = "best"  # folder of a run
 _RECORD = "best.json"
+
+
+class Trains(Protocol):
+    """What an evaluation needs of the trainer that it is given to."""
+
+    meter: StepMeter
+    weights: Weights
+    accelerator: Any
+
+    def save_complete(self, name: str, add: Callable[[Path], None]) -> None:
+        """Write the weights as RUN/NAME, by every rank; `add` writes more into the folder."""
+
 
 Evaluate = Callable[[LocVLM, int], dict[str, float]]  # (model, step) -> scores; called on every rank
 
@@ -34,7 +44,7 @@ class PeriodicEvaluation(TrainerCallback):
     there had been no evaluation.
     """
 
-    trainer: "LocVLMTrainer"  # set by the trainer that it is given to
+    trainer: Trains  # set by the trainer that it is given to
 
     def __init__(
         self,
