@@ -32,8 +32,9 @@ class Setting:
 
     conversations: int  # of a step
     ranks: int
-    accumulation: int  # passes of one row on each rank
+    accumulation: int  # passes
     row_tokens: int
+    rows: int = 1  # of a rank in a pass
     padded_passes: int = 1  # of the ways that pad
 
     @property
@@ -75,10 +76,10 @@ def filled(samples: Sequence[TokenizedSample], setting: Setting) -> list[Step]:
             drawn,
             config,
             accumulation=setting.accumulation,
-            rows_per_accumulation=setting.ranks,
+            rows_per_accumulation=setting.ranks * setting.rows,
             pad_token_id=0,
         )
-        by_rank = [plan.rows_of(rank, 1) for rank in range(setting.ranks)]
+        by_rank = [plan.rows_of(rank, setting.rows) for rank in range(setting.ranks)]
         steps.append([[rows[k] for rows in by_rank] for k in range(setting.accumulation)])
     return steps
 
