@@ -5,12 +5,12 @@
     python scripts/benchmark_growth.py ranks --out benchmarks/results/growth_ranks.json
     python scripts/benchmark_growth.py records --out benchmarks/results/growth_records.json
 
-rows     the same conversations in rows of 1,024 to 8,192 tokens: `sdpa` under a mask, and `tree`
-pairs    1 to 16 pairs about an image behind one prefix, against each behind its own copy; beside it what
-         counting operations promises
-ranks    a step on one rank and on two, a core each, with train/stage2.py started by torchrun (DDP) and by
-         deepspeed (ZeRO-2), over gloo; and on one rank of two threads
-records  seconds to index 10 thousand to a million records, to open the index again, to plan a step; memory
+- rows: the same conversations in rows of 1,024 to 8,192 tokens: `sdpa` under a mask, and `tree`.
+- pairs: 1 to 16 pairs about an image behind one prefix, against each behind its own copy; beside it what
+  counting operations promises.
+- ranks: a step on one rank and on two, a core each, with train/stage2.py started by torchrun (DDP) and by
+  deepspeed (ZeRO-2), over gloo; and on one rank of two threads.
+- records: seconds to index 10 thousand to a million records, to open the index again, to plan a step; memory.
 
 Prints a curve, and what takes the time at both its ends, from a profile: by kind of operator, by part of a
 step, or by function. Ways take turns, and all have to give the same loss. --toy takes small sizes.

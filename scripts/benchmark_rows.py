@@ -6,9 +6,9 @@
 A LocVLM with random weights and the real vocabulary on packed rows of images with 8 pairs each. Three ways to
 compute one loss, which are compared before they are timed in turns:
 
-    all rows     every token goes through the last layer and the head, as in stock LLaVA; most weights are 0
-    head         the head sees supervised rows alone; the last layer all
-    both         what a model of ours does: nor does the last layer's MLP see others
+- all rows: every token goes through the last layer and the head, as in stock LLaVA; most weights are 0.
+- head: the head sees supervised rows alone; the last layer all.
+- both: what a model of ours does: nor does the last layer's MLP see others.
 
 Memory is what the forward pass keeps for the backward pass. Seconds are worth something with nothing else
 running.
