@@ -53,7 +53,9 @@ def measure_parts(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def headlines(found: dict[str, Any]) -> list[Headline]:
-    """What is quoted."""
+    """What is quoted; the goal is the demo's as it is shipped."""
+    from locvlm.benchmarks.pipeline.demo_wait import shipped_workers
+
     text = found["text_us_per_pair"]
     per_second = 1e6 / (text["render"] + text["tokenize"])
     lines = [
@@ -70,7 +72,8 @@ def headlines(found: dict[str, Any]) -> list[Headline]:
         lines.append(Headline(what, found[f"steps_{canvas}"]["conversations_per_s"], "images/s"))
     for workers, run in found.get("demo", {}).items():
         what = f"waiting for data in the demo's stage 2, data.num_workers {workers}"
-        lines.append(Headline(what, run["wait_fraction"], "of a step", goal=0.02, limit="<="))
+        goal = 0.02 if int(workers) == shipped_workers() else None
+        lines.append(Headline(what, run["wait_fraction"], "of a step", goal=goal, limit="<="))
     return lines
 
 

@@ -7,10 +7,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import yaml
+
 from locvlm.io import read_jsonl
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = "train/configs/demo_stage2.yaml"
+
+
+def shipped_workers() -> int:
+    """How many processes prepare data as the demo runs it."""
+    workers: int = yaml.safe_load((ROOT / CONFIG).read_text(encoding="utf-8"))["data"]["num_workers"]
+    return workers
 
 
 def measure_demo(demo: Path, *, steps: int, workers: int) -> dict[str, Any]:
