@@ -10,17 +10,9 @@ folder of. The same command again goes on where an interrupted run stopped.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from locvlm.config import load_config
-from locvlm.runs import RunFolder
-from locvlm.training.arguments import EvaluationConfig, Stage2Config
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from locvlm.model.locvlm import LocVLM
-    from locvlm.training.evaluation import PeriodicEvaluation
+from locvlm.training.arguments import Stage2Config
 
 TASKS = Path(__file__).resolve().parents[1] / "eval" / "tasks"
 
@@ -31,9 +23,11 @@ def main() -> None:
 
     # after the configuration, so that --help and a typo answer before torch is loaded
     from locvlm.data.tokenize import load_tokenizer
+    from locvlm.evals.small_evaluation import SmallEvaluation
     from locvlm.model.adapter import load_adapter
     from locvlm.model.freeze import freeze
     from locvlm.training import stages
+    from locvlm.training.evaluation import PeriodicEvaluation
     from locvlm.training.profiling.observe import observe
 
     args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
@@ -47,7 +41,22 @@ def main() -> None:
     table = freeze(model, train=stages.choose_parts(model, cfg.lora, seed=args.seed))
 
     loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
-    evaluation = small_evaluation_of(cfg.evaluation, tokenizer, run) if cfg.evaluation.every_steps else None
+    evaluation = None
+    if cfg.evaluation.every_steps:
+        asked = cfg.evaluation
+        scores = SmallEvaluation.of_tasks(
+            TASKS,
+            asked.tasks,
+            data_root=asked.data_root,
+            image_root=asked.image_root,
+            num_questions=asked.num_questions,
+        )
+        evaluation = PeriodicEvaluation(
+            asked,
+            lambda model, step: scores(model, tokenizer),
+            run=run.path,
+            metrics=run.metrics.write,
+        )
     trainer = stages.make_trainer(
         model,
         args,
@@ -62,28 +71,6 @@ def main() -> None:
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)
     stages.finish(trainer, run, loader)
-
-
-def small_evaluation_of(
-    cfg: EvaluationConfig, tokenizer: "PreTrainedTokenizerBase", run: RunFolder
-) -> "PeriodicEvaluation":
-    """Asks the first questions of some tasks every so many steps, and keeps the best weights as RUN/best."""
-    from locvlm.evals.asking.ask import AskOptions
-    from locvlm.evals.small_evaluation import SmallEvaluation
-    from locvlm.evals.task import load_tasks
-    from locvlm.training.evaluation import PeriodicEvaluation
-
-    scores = SmallEvaluation(
-        load_tasks(TASKS, cfg.tasks),
-        data_root=Path(cfg.data_root),
-        options=AskOptions(image_root=Path(cfg.image_root)),
-        num_questions=cfg.num_questions,
-    )
-
-    def evaluate(model: "LocVLM", step: int) -> dict[str, float]:
-        return scores(model, tokenizer)
-
-    return PeriodicEvaluation(cfg, evaluate, run=run.path, metrics=run.metrics.write)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,9 @@ stopped. scripts/cache_video_features.py makes the features of all videos ahead.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from locvlm.config import load_config
-from locvlm.runs import RunFolder
-from locvlm.training.arguments import EvaluationConfig, Stage3Config
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from locvlm.model.locvlm import LocVLM
-    from locvlm.training.checkpoint import Weights
-    from locvlm.training.evaluation import PeriodicEvaluation
+from locvlm.training.arguments import Stage3Config
 
 TASKS = Path(__file__).resolve().parents[1] / "eval" / "tasks"
 
@@ -34,9 +25,11 @@ def main() -> None:
 
     # after the configuration, so that --help and a typo answer before torch is loaded
     from locvlm.data.tokenize import load_tokenizer
+    from locvlm.evals.small_evaluation import SmallEvaluation
     from locvlm.model.adapter import load_adapter
     from locvlm.model.freeze import freeze
     from locvlm.training import stages, video_stage
+    from locvlm.training.evaluation import PeriodicEvaluation
     from locvlm.training.profiling.observe import observe
 
     args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
@@ -62,7 +55,21 @@ def main() -> None:
     whole = stages.choose_weights(cfg, tokenizer)  # also where checkpoints hold the adapter alone
     evaluation = None
     if cfg.evaluation.every_steps:
-        evaluation = small_evaluation_of(cfg.evaluation, tokenizer, run, weights=whole)
+        asked = cfg.evaluation
+        scores = SmallEvaluation.of_tasks(
+            TASKS,
+            asked.tasks,
+            data_root=asked.data_root,
+            image_root=asked.image_root,
+            num_questions=asked.num_questions,
+        )
+        evaluation = PeriodicEvaluation(
+            asked,
+            lambda model, step: scores(model, tokenizer),
+            run=run.path,
+            metrics=run.metrics.write,
+            weights=whole,
+        )
     trainer = stages.make_trainer(
         model,
         args,
@@ -77,28 +84,6 @@ def main() -> None:
     stages.describe_start(run, loader, table, tokenizer)
     stages.train(trainer, run)
     stages.finish(trainer, run, loader, weights=whole)
-
-
-def small_evaluation_of(
-    cfg: EvaluationConfig, tokenizer: "PreTrainedTokenizerBase", run: RunFolder, *, weights: "Weights"
-) -> "PeriodicEvaluation":
-    """Asks the first questions of some tasks every so many steps, and keeps the best weights as RUN/best."""
-    from locvlm.evals.asking.ask import AskOptions
-    from locvlm.evals.small_evaluation import SmallEvaluation
-    from locvlm.evals.task import load_tasks
-    from locvlm.training.evaluation import PeriodicEvaluation
-
-    scores = SmallEvaluation(
-        load_tasks(TASKS, cfg.tasks),
-        data_root=Path(cfg.data_root),
-        options=AskOptions(image_root=Path(cfg.image_root)),
-        num_questions=cfg.num_questions,
-    )
-
-    def evaluate(model: "LocVLM", step: int) -> dict[str, float]:
-        return scores(model, tokenizer)
-
-    return PeriodicEvaluation(cfg, evaluate, run=run.path, metrics=run.metrics.write, weights=weights)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from locvlm.data.still import find_video
 from locvlm.evals.asking.ask import AskOptions, ask
 from locvlm.evals.asking.questions import Question, read_questions
 from locvlm.evals.score import FLAT_SCORES, flatten, judge, score_rows
-from locvlm.evals.task import Task
+from locvlm.evals.task import Task, load_tasks
 from locvlm.io import resolve_inside
 
 _MAX_BATCH_TOKENS = 8192  # 4 GB of keys and values at 7B in bf16: the optimizer's states are there, too
@@ -43,6 +43,18 @@ class SmallEvaluation:
             self._questions[task.predictions_name] = questions[:num_questions]
         for questions in self._questions.values():
             _require_images(questions, options.image_root)
+
+    @classmethod
+    def of_tasks(
+        cls, task_dir: Path, names: Sequence[str], *, data_root: str, image_root: str, num_questions: int
+    ) -> "SmallEvaluation":
+        """Of declared tasks, by their names, about the images or videos of one folder."""
+        return cls(
+            load_tasks(task_dir, tuple(names)),
+            data_root=Path(data_root),
+            options=AskOptions(image_root=Path(image_root)),
+            num_questions=num_questions,
+        )
 
     def __call__(self, model: Any, tokenizer: Any) -> dict[str, float]:
         """The scores of a model, which is left in the mode it was in. Nothing is written."""

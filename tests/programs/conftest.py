@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 import time
@@ -100,3 +101,13 @@ def instances(tmp_path):
     path = tmp_path / "instances.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path
+
+
+@pytest.fixture
+def stage3(tiny_world, tmp_path):
+    """The checkpoint made for videos of four frames."""
+    folder = shutil.copytree(tiny_world.init, tmp_path / "stage3")
+    config = json.loads((folder / "config.json").read_text())
+    config["locvlm"]["video"] = {"num_frames": 4, "order": "temporal_spatial", "pad_frames": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

@@ -1,7 +1,6 @@
 """scripts/chat.py and scripts/draw_frames.py as a user starts them."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -73,16 +72,6 @@ def test_a_missing_image_is_named(program, tiny_world, tmp_path):
         program(
             "scripts/chat.py", "--model", tiny_world.init, "--image", tmp_path / "none.jpg", "--ask", "hello"
         )
-
-
-@pytest.fixture
-def stage3(tiny_world, tmp_path):
-    """The checkpoint made for videos of four frames."""
-    folder = shutil.copytree(tiny_world.init, tmp_path / "stage3")
-    config = json.loads((folder / "config.json").read_text())
-    config["locvlm"]["video"] = {"num_frames": 4, "order": "temporal_spatial", "pad_frames": None}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture

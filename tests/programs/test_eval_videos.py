@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import shutil
 
 import numpy as np
 import pytest
@@ -27,16 +26,6 @@ def evaluate(monkeypatch, repo_root):
         runpy.run_path(str(repo_root / "eval" / "run.py"), run_name="__main__")
 
     return run
-
-
-@pytest.fixture
-def stage3(tiny_world, tmp_path):
-    """The checkpoint made for videos of four frames."""
-    folder = shutil.copytree(tiny_world.init, tmp_path / "stage3")
-    config = json.loads((folder / "config.json").read_text())
-    config["locvlm"]["video"] = {"num_frames": 4, "order": "temporal_spatial", "pad_frames": None}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture
