@@ -8,7 +8,7 @@ question about an image shares its prefix in all ways. Settings are those of the
 configurations (64 conversations on 8 ranks: LocVLM-B in 5 passes of a row each, LocVLM-L in 8), and fewer
 passes, whose rows are fuller. The first share: tokens in what the ranks compute. "Waiting": tokens in what
 they could have computed, if in every pass all wait for the one with most to do. Time is that of a small
-model, per token.
+model, per token: all ranks' shares of a few steps, computed one after the other.
 """
 
 import argparse
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RANKS, CONVERSATIONS = 8, 64
 SHIPPED = {224: ("LocVLM-B", 5), 336: ("LocVLM-L", 8)}  # canvas -> name, passes
 SCENES, TOY_SCENES = 200, 12
+LAYERS = 8  # of the model that is timed: with few, the head is most of it, whose work no filling changes
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -37,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--passes", type=int, nargs="+", default=[4, 5, 6, 7, 8, 10], help="of a step")
     parser.add_argument("--row-tokens", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=100, help="that are packed")
-    parser.add_argument("--ranks-timed", type=int, default=2, help="of 8, whose share of a step is computed")
+    parser.add_argument("--steps-timed", type=int, default=2, help="whose ranks' shares are computed")
     parser.add_argument("--rounds", type=int, default=3, help="timed, of each way")
     parser.add_argument("--toy", action="store_true", help="a model of a few neurons: to see that all works")
     add_out_option(parser)
@@ -85,9 +86,9 @@ def measure_time(source: "Source", args: argparse.Namespace) -> tuple[dict[str, 
     """Seconds per token of every way, and how many times as fast ours is."""
     from locvlm.benchmarks.peers.workload import TOY, ModelSizes
     from locvlm.benchmarks.pipeline.filled_time import time_ways
-    from locvlm.benchmarks.pipeline.filling import BATCHES_SORTED, OURS, WAYS, Setting, draw
+    from locvlm.benchmarks.pipeline.filling import BATCHES_SORTED, LLAVA, OURS, WAYS, Setting, draw
 
-    sizes = TOY if args.toy else ModelSizes()
+    sizes = TOY if args.toy else ModelSizes(layers=LAYERS)
     setting = Setting(
         conversations=CONVERSATIONS,
         ranks=RANKS,
@@ -96,23 +97,26 @@ def measure_time(source: "Source", args: argparse.Namespace) -> tuple[dict[str, 
         row_tokens=args.row_tokens,
     )
     drawn = draw(source.tokenized(sizes.canvas), CONVERSATIONS * BATCHES_SORTED)
-    # a step of the middle: where batches are sorted, the first has the longest conversations
-    steps = {way: (made := make(drawn, setting))[len(made) // 2] for way, make in WAYS.items()}
-    turns, tokens = time_ways(
-        steps,
+    made = {way: make(drawn, setting) for way, make in WAYS.items()}
+    # spread over all: where batches are sorted, the first has the longest conversations
+    timed = [int((k + 0.5) / args.steps_timed * BATCHES_SORTED) for k in range(args.steps_timed)]
+    times = time_ways(
+        {way: [steps[number] for number in timed] for way, steps in made.items()},
         sizes=sizes,
         tokenizer=source.tokenizer_folder,
-        ranks=range(0, RANKS, RANKS // args.ranks_timed),
         rounds=args.rounds,
     )
-    per_token = {way: turns.median(way) / tokens[way] for way in WAYS}
-    lines = []
-    for way in WAYS:
-        ratio = per_token[way] / per_token[OURS]
-        goal = 1.3 if "LLaVA" in way else None
-        if way != OURS:
-            lines.append(Headline("rows filled, a step", ratio, TIMES_AS_FAST, than=way, goal=goal))
-    return {"seconds": turns.seconds, "tokens": tokens, "seconds_per_token": per_token}, lines
+    ours, lines = times.pop(OURS), []
+    for way, other in times.items():
+        waiting, working = other.while_waiting / ours.while_waiting, other.of_work / ours.of_work
+        what, goal = f"rows filled, {RANKS} ranks that wait for the slowest", 1.3 if way == LLAVA else None
+        lines.append(Headline(what, waiting, TIMES_AS_FAST, than=way, goal=goal))
+        lines.append(Headline("rows filled, a rank by itself", working, TIMES_AS_FAST, than=way))
+    found = {
+        way: {**asdict(time), "of_work": time.of_work, "while_waiting": time.while_waiting}
+        for way, time in {OURS: ours, **times}.items()
+    }
+    return found, lines
 
 
 def main() -> None:

@@ -222,8 +222,9 @@ def test_packed_rows_refuse_labels_masks_and_kernels_without_masks(build_model):
         model(**batch)
 
 
-def test_bf16_autocast_stays_close_to_fp32(build_model):
-    model = build_model(exact=False)
+@pytest.mark.parametrize("attention", ["sdpa", "tree"])
+def test_bf16_autocast_stays_close_to_fp32(build_model, attention):
+    model = build_model(exact=False, attention=attention)
     batch = packed_text()
     exact = model(**batch).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -1,7 +1,8 @@
-"""What full rows are worth in time: the shares of some ranks of a step, computed by a small model."""
+"""What full rows are worth in time: some steps as their ranks divide them, computed by a small model."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,61 @@ import numpy as np
 from locvlm.benchmarks.growth.steps import step
 from locvlm.benchmarks.peers.start import write_start
 from locvlm.benchmarks.peers.workload import ModelSizes
-from locvlm.benchmarks.pipeline.filling import Rows, Step
-from locvlm.benchmarks.turns import Turns, take_turns
+from locvlm.benchmarks.pipeline.filling import Rows, Step, count_tokens
+from locvlm.benchmarks.turns import take_turns
 from locvlm.data.collate import collate
 from locvlm.model.freeze import freeze
 from locvlm.model.locvlm import LocVLM
 
 
+@dataclass(frozen=True)
+class WayTime:
+    """What one way's steps took."""
+
+    tokens: int  # padding not counted
+    passes: list[list[float]]  # seconds of each rank, pass by pass; medians of the rounds
+
+    @property
+    def of_work(self) -> float:
+        """Seconds of a rank for a token, if nobody waited."""
+        return sum(map(sum, self.passes)) / self.tokens
+
+    @property
+    def while_waiting(self) -> float:
+        """Seconds of a rank for a token, all waiting in every pass for the slowest: what a training takes."""
+        return sum(len(ranks) * max(ranks) for ranks in self.passes) / self.tokens
+
+
 def time_ways(
-    steps: Mapping[str, Step], *, sizes: ModelSizes, tokenizer: Path, ranks: Sequence[int], rounds: int
-) -> tuple[Turns, dict[str, int]]:
-    """Seconds for the given ranks' shares of each way's step, and their tokens, padding not counted."""
+    ways: Mapping[str, Sequence[Step]], *, sizes: ModelSizes, tokenizer: Path, rounds: int
+) -> dict[str, WayTime]:
+    """Compute every rank's share of the steps, one after the other, the ways in turns rank by rank.
+
+    All ways have equally many passes.
+    """
     with tempfile.TemporaryDirectory() as folder:
         write_start(Path(folder) / "start", sizes, tokenizer_folder=tokenizer)
         model: LocVLM = LocVLM.from_pretrained(Path(folder) / "start")
     freeze(model, train=("adapter", "llm"))
     model.train()
-    shares = {way: [ranks_of[rank] for ranks_of in made for rank in ranks] for way, made in steps.items()}
-    batches = {way: [_batch(rows, sizes) for rows in share] for way, share in shares.items()}
-    turns = take_turns(
-        {way: step(model, given, "tree") for way, given in batches.items()},
-        rounds=rounds,
-    )
-    tokens = {
-        way: sum(tree.num_tokens for rows in share for row in rows for tree in row if tree.weight)
-        for way, share in shares.items()
+    passes = {way: [ranks for made in steps for ranks in made] for way, steps in ways.items()}
+    shares = {
+        f"{way}, pass {number}, rank {rank}": step(model, [_batch(of_way[number][rank], sizes)], "tree")
+        for number, ranks in enumerate(next(iter(passes.values())))
+        for rank in range(len(ranks))
+        for way, of_way in passes.items()
     }
-    return turns, tokens
+    turns = take_turns(shares, rounds=rounds)
+    return {
+        way: WayTime(
+            count_tokens(ways[way]),
+            [
+                [turns.median(f"{way}, pass {number}, rank {rank}") for rank in range(len(ranks))]
+                for number, ranks in enumerate(of_way)
+            ],
+        )
+        for way, of_way in passes.items()
+    }
 
 
 def _batch(rows: Rows, sizes: ModelSizes) -> dict[str, Any]:

@@ -45,14 +45,19 @@ class Setting:
 
 def measure_fill(steps: Sequence[Step]) -> Fill:
     """Over all steps."""
-    tokens = slots = waited = 0
+    tokens, slots, waited = count_tokens(steps), 0, 0
     for step in steps:
         for ranks in step:
             rectangles = [_rectangle(rows) for rows in ranks]
-            tokens += sum(tree.num_tokens for rows in ranks for row in rows for tree in row if tree.weight)
             slots += sum(rectangles)
             waited += len(rectangles) * max(rectangles)
     return Fill(of_rows=tokens / slots, while_waiting=tokens / waited)
+
+
+def count_tokens(steps: Sequence[Step]) -> int:
+    """Of all conversations, padding not counted."""
+    rows = (row for step in steps for ranks in step for rows in ranks for row in rows)
+    return sum(tree.num_tokens for row in rows for tree in row if tree.weight)
 
 
 def _rectangle(rows: Rows) -> int:
