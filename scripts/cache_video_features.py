@@ -43,8 +43,8 @@ def main() -> None:
     from locvlm.config import load_config
     from locvlm.log import setup_logging
     from locvlm.training.arguments import Stage3Config
+    from locvlm.training.stages.video import prepare_features
     from locvlm.training.video_features import make_features, videos_of
-    from locvlm.training.video_stage import prepare_features
 
     setup_logging(args.shard.index)
     config = load_config(Stage3Config, ["--config", args.config, *overrides])

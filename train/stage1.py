@@ -19,20 +19,23 @@ def main() -> None:
     # after the configuration, so that --help and a typo answer before torch is loaded
     from locvlm.data.tokenize import load_tokenizer
     from locvlm.model.freeze import freeze
-    from locvlm.training import stages
     from locvlm.training.checkpoint import AdapterWeights
     from locvlm.training.profiling.observe import observe
+    from locvlm.training.stages.data import open_steps
+    from locvlm.training.stages.model import open_model
+    from locvlm.training.stages.run import describe_start, finish, make_trainer, train
+    from locvlm.training.stages.start import is_finished, start
 
-    args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
-    if stages.is_finished(run, args):
+    args, run = start(cfg)  # joins the ranks; refuses a folder that holds another run
+    if is_finished(run, args):
         return
 
     tokenizer = load_tokenizer(cfg.model.checkpoint)
-    model = stages.open_model(cfg.model, cfg.coords, args)
+    model = open_model(cfg.model, cfg.coords, args)
     table = freeze(model, train=("adapter",))
 
-    loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
-    trainer = stages.make_trainer(
+    loader = open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
+    trainer = make_trainer(
         model,
         args,
         loader=loader,
@@ -42,9 +45,9 @@ def main() -> None:
         faults=cfg.faults,
     )
     observe(trainer, cfg.profile, run=run.path)  # MFU; with --profile.steps 3 also RUN/profile
-    stages.describe_start(run, loader, table, tokenizer)
-    stages.train(trainer, run)
-    stages.finish(trainer, run, loader)
+    describe_start(run, loader, table, tokenizer)
+    train(trainer, run)
+    finish(trainer, run, loader)
 
 
 if __name__ == "__main__":

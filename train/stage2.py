@@ -26,21 +26,24 @@ def main() -> None:
     from locvlm.evals.small_evaluation import SmallEvaluation
     from locvlm.model.adapter import load_adapter
     from locvlm.model.freeze import freeze
-    from locvlm.training import stages
     from locvlm.training.evaluation import PeriodicEvaluation
     from locvlm.training.profiling.observe import observe
+    from locvlm.training.stages.data import open_steps
+    from locvlm.training.stages.model import choose_parts, choose_weights, open_model
+    from locvlm.training.stages.run import describe_start, finish, make_trainer, train
+    from locvlm.training.stages.start import is_finished, start
 
-    args, run = stages.start(cfg)  # joins the ranks; refuses a folder that holds another run
-    if stages.is_finished(run, args):
+    args, run = start(cfg)  # joins the ranks; refuses a folder that holds another run
+    if is_finished(run, args):
         return
 
     tokenizer = load_tokenizer(cfg.model.checkpoint)
-    model = stages.open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
+    model = open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
     if cfg.model.adapter is not None:
         load_adapter(model, cfg.model.adapter)  # refuses one made for another frame or other sizes
-    table = freeze(model, train=stages.choose_parts(model, cfg.lora, seed=args.seed))
+    table = freeze(model, train=choose_parts(cfg, model, seed=args.seed))
 
-    loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
+    loader = open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
     evaluation = None
     if cfg.evaluation.every_steps:
         asked = cfg.evaluation
@@ -57,20 +60,20 @@ def main() -> None:
             run=run.path,
             metrics=run.metrics.write,
         )
-    trainer = stages.make_trainer(
+    trainer = make_trainer(
         model,
         args,
         loader=loader,
-        weights=stages.choose_weights(cfg, tokenizer),
+        weights=choose_weights(cfg, tokenizer),
         run=run,
         evaluation=evaluation,
         optimizer=cfg.optimizer,
         faults=cfg.faults,
     )
     observe(trainer, cfg.profile, run=run.path)  # MFU; with --profile.steps 3 also RUN/profile
-    stages.describe_start(run, loader, table, tokenizer)
-    stages.train(trainer, run)
-    stages.finish(trainer, run, loader)
+    describe_start(run, loader, table, tokenizer)
+    train(trainer, run)
+    finish(trainer, run, loader)
 
 
 if __name__ == "__main__":

@@ -91,9 +91,10 @@ def build_loader(
     """A loader with real parts over a source, a batch a step; its tokenizer goes into `folder`."""
     from locvlm.coords.contract import CoordinateContract
     from locvlm.data.image import read_pixels
-    from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
+    from locvlm.data.loader import StepLoader
     from locvlm.data.mixture import Source
     from locvlm.data.packing import PackingConfig
+    from locvlm.data.steps import StepBuilder, StepShape, open_sources
     from locvlm.data.tokenize import load_tokenizer
     from locvlm.objectives.render import render_record
     from locvlm.spec import VisionSpec

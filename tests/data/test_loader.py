@@ -10,9 +10,10 @@ from PIL import Image
 
 from locvlm.coords.contract import CoordinateContract
 from locvlm.data.image import SizeMismatch, UnreadableImage, read_pixels
-from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
+from locvlm.data.loader import StepLoader
 from locvlm.data.mixture import Source
 from locvlm.data.packing import PackingConfig
+from locvlm.data.steps import StepBuilder, StepShape, open_sources
 from locvlm.geometry import Box
 from locvlm.io import write_records
 from locvlm.objectives.render import render_record

@@ -9,16 +9,17 @@ import torch
 from PIL import Image
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
+from locvlm.data.loader import StepLoader
 from locvlm.data.mixture import Source
 from locvlm.data.packing import PackingConfig
+from locvlm.data.steps import StepBuilder, StepShape, open_sources
 from locvlm.geometry import Box
 from locvlm.io import write_records
 from locvlm.objectives.render import render_record
 from locvlm.records import Query, Record
 from locvlm.spec import VisionSpec
 from locvlm.training.arguments import DataConfig
-from locvlm.training.stages import PixelOpener, Renderer
+from locvlm.training.stages.data import PixelOpener, Renderer
 
 VISION = VisionSpec(canvas=28, patch=14, num_frames=3)
 CONTRACT = CoordinateContract(canvas=28, patch=14)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from locvlm.data.loader import open_sources
 from locvlm.data.mixture import Source
 from locvlm.data.objective_filter import open_source
+from locvlm.data.steps import open_sources
 from locvlm.geometry import Box
 from locvlm.io import write_records
 from locvlm.records import Query, Record

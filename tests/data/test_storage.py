@@ -16,10 +16,11 @@ from locvlm.coords.contract import CoordinateContract
 from locvlm.data import index_cache
 from locvlm.data.dataset import FileDataset
 from locvlm.data.image import load_image, read_pixels
-from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
+from locvlm.data.loader import StepLoader
 from locvlm.data.mixture import Mixture, Source
 from locvlm.data.packing import PackingConfig
 from locvlm.data.quarantine import Quarantine
+from locvlm.data.steps import StepBuilder, StepShape, open_sources
 from locvlm.geometry import Box
 from locvlm.io import record_to_json, write_records
 from locvlm.objectives.render import render_record

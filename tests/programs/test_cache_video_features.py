@@ -16,6 +16,7 @@ from locvlm.io import read_json
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.video import VideoPooling, pool_clip
 from locvlm.training.arguments import Stage3Config
+from locvlm.training.stages.video import prepare_features
 from locvlm.training.video_features import (
     Precision,
     feature_settings,
@@ -24,7 +25,6 @@ from locvlm.training.video_features import (
     pool,
     videos_of,
 )
-from locvlm.training.video_stage import prepare_features
 
 NUM_FRAMES = 4  # of `stage3_of`
 

@@ -21,8 +21,11 @@ from locvlm.io import read_jsonl, read_records, record_to_json, write_jsonl, wri
 from locvlm.model.compose import compose, save_checkpoint
 from locvlm.model.freeze import freeze
 from locvlm.records import Query, Record
-from locvlm.training import stages
 from locvlm.training.arguments import Stage2Config
+from locvlm.training.stages.data import open_steps
+from locvlm.training.stages.model import choose_parts, choose_weights, open_model
+from locvlm.training.stages.run import make_trainer
+from locvlm.training.stages.start import start
 from locvlm.world.pretraining.tokenizer import train_tokenizer
 
 NAMES = ("red square", "blue disc", "green bar", "white cross")
@@ -198,16 +201,16 @@ def build(tiny_world, tmp_path, monkeypatch, repo_root):
     def make(*overrides, run="run", evaluation=None):
         monkeypatch.chdir(repo_root)
         cfg = load_config(Stage2Config, tiny_world.stage(2, tmp_path / run, *overrides))
-        args, folder = stages.start(cfg)
+        args, folder = start(cfg)
         tokenizer = load_tokenizer(cfg.model.checkpoint)
-        model = stages.open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
-        freeze(model, train=stages.choose_parts(model, cfg.lora, seed=args.seed))
-        loader = stages.open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
-        trainer = stages.make_trainer(
+        model = open_model(cfg.model, cfg.coords, args, conversation=cfg.data.conversation)
+        freeze(model, train=choose_parts(cfg, model, seed=args.seed))
+        loader = open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
+        trainer = make_trainer(
             model,
             args,
             loader=loader,
-            weights=stages.choose_weights(cfg, tokenizer),
+            weights=choose_weights(cfg, tokenizer),
             run=folder,
             evaluation=evaluation and evaluation(folder),
             optimizer=cfg.optimizer,

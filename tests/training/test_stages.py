@@ -10,7 +10,7 @@ import torch
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.io import Ledger, read_json
 from locvlm.runs import RunFolder
-from locvlm.training.stages import finish
+from locvlm.training.stages.run import finish
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")

@@ -9,10 +9,10 @@ from transformers import TrainerCallback
 
 from locvlm.io import read_json, read_jsonl
 from locvlm.model.locvlm import LocVLM
-from locvlm.training import stages
 from locvlm.training.arguments import EvaluationConfig, OptimizerConfig
 from locvlm.training.checkpoint import last_checkpoint
 from locvlm.training.evaluation import PeriodicEvaluation
+from locvlm.training.stages.run import train
 from locvlm.training.trainer import LocVLMTrainer
 
 
@@ -26,8 +26,8 @@ class StopAt(TrainerCallback):
         control.should_training_stop = state.global_step >= self.step
 
 
-def train(trainer, folder):
-    stages.train(trainer, folder)
+def weights_after(trainer, folder):
+    train(trainer, folder)
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
 
@@ -71,7 +71,7 @@ def test_a_step_moves_weights_by_the_gradient_of_the_mean_over_all_its_targets(b
     total.backward()
     gradients = {name: p.grad for name, p in twin.named_parameters()}
 
-    after = train(trainer, folder)
+    after = weights_after(trainer, folder)
 
     (row,) = [row for _, row in read_jsonl(folder.path / "metrics.jsonl")]
     assert row["loss"] == pytest.approx(total.item(), rel=1e-6)
@@ -83,14 +83,14 @@ def test_a_step_moves_weights_by_the_gradient_of_the_mean_over_all_its_targets(b
 @pytest.mark.parametrize("matrices", ["adamw", "muon"])
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(build, rows_of, matrices):
     chosen = ("--optimizer.matrices", matrices)
-    whole = train(*build(*chosen, run="whole"))
+    whole = weights_after(*build(*chosen, run="whole"))
     first, folder = build(*chosen, run="parts")
     first.add_callback(StopAt(5))
     train(first, folder)
     assert [row["step"] for row in rows_of(folder.path)] == [1, 2, 3, 4, 5]
 
     second, folder = build(*chosen, run="parts")
-    parts = train(second, folder)
+    parts = weights_after(second, folder)
 
     assert largest_difference(whole, parts) == 0.0
     losses = [(row["step"], row["loss"], row["lr"], row["epoch"]) for row in rows_of(folder.path)]
@@ -208,7 +208,7 @@ def test_a_run_killed_before_its_first_checkpoint_leaves_no_rows_twice(build):
 
 def test_bf16_autocast_trains_fp32_weights_on_a_cpu(build, rows_of):
     trainer, folder = build("--training.bf16", "true", "--training.max_steps", "3")
-    weights = train(trainer, folder)
+    weights = weights_after(trainer, folder)
     assert {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()} == {torch.float32}
     exact_trainer, exact_folder = build("--training.max_steps", "3", run="fp32")
     train(exact_trainer, exact_folder)
@@ -268,9 +268,9 @@ def test_evaluations_are_logged_and_the_best_weights_kept_without_changing_the_r
             config, scores_by_step(values), run=folder.path, metrics=folder.metrics.write
         )
 
-    plain = train(*build(run="plain"))
+    plain = weights_after(*build(run="plain"))
     trainer, folder = build("--training.save_steps", "3", evaluation=evaluation)
-    with_evaluation = train(trainer, folder)
+    with_evaluation = weights_after(trainer, folder)
 
     assert largest_difference(plain, with_evaluation) == 0.0
     scored = [row for _, row in read_jsonl(folder.path / "metrics.jsonl") if "eval/locpred_acc50" in row]

@@ -10,14 +10,14 @@ from transformers import LlavaConfig
 from locvlm.annotations.coco import read_instances
 from locvlm.benchmarks.peers.workload import CONVERSATION, ROW_TOKENS, Workload
 from locvlm.coords.contract import CoordinateContract
-from locvlm.data.loader import open_sources
 from locvlm.data.packing import as_trees, pack_rows
 from locvlm.data.prompt import BOS_TOKEN, EOS_TOKEN, render_question
+from locvlm.data.steps import open_sources
 from locvlm.data.tokenize import TokenizedSample, load_tokenizer, tokenize_samples
 from locvlm.io import Ledger, read_jsonl, write_jsonl, write_records
 from locvlm.objectives.select import SelectionConfig, build_records, make_negatives
 from locvlm.records import Record, Sample
-from locvlm.training.stages import Renderer
+from locvlm.training.stages.data import Renderer
 from locvlm.world.write import Split, write_split
 
 SPLIT = "train"

@@ -21,7 +21,6 @@ from locvlm.data.mixture import Source
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.model.locvlm import LocVLM
 from locvlm.runs import start_run
-from locvlm.training import stages
 from locvlm.training.arguments import (
     DataConfig,
     ModelConfig,
@@ -30,6 +29,8 @@ from locvlm.training.arguments import (
     training_arguments,
 )
 from locvlm.training.profiling.observe import observe
+from locvlm.training.stages.model import choose_weights
+from locvlm.training.stages.run import make_trainer
 from locvlm.world.backbones import WEIGHTS
 
 OURS, BARE = "trainer", "bare loop"
@@ -51,11 +52,11 @@ def compare(
         args = training_arguments(config.training)
         bare = BareLoop(copy.deepcopy(model), steps, args)
         run = start_run(folder, config)
-        trainer = stages.make_trainer(
+        trainer = make_trainer(
             model,
             args,
             loader=PreparedSteps(steps),
-            weights=stages.choose_weights(config, load_tokenizer(WEIGHTS)),
+            weights=choose_weights(config, load_tokenizer(WEIGHTS)),
             run=run,
         )
         observe(trainer, ProfileConfig(), run=run.path)

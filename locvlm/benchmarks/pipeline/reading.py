@@ -12,9 +12,9 @@ from PIL import Image
 from locvlm.benchmarks.pipeline.source import CONVERSATION, PATCH, Source
 from locvlm.data.dataset import FileDataset
 from locvlm.data.image import load_image, normalise, normalised_levels, on_canvas, prepare_image, read_pixels
-from locvlm.data.loader import StepBuilder, StepShape, open_sources
 from locvlm.data.mixture import Source as MixtureSource
 from locvlm.data.packing import PackingConfig, plan_step
+from locvlm.data.steps import StepBuilder, StepShape, open_sources
 from locvlm.data.tokenize import tokenize_samples
 from locvlm.geometry import plan_steps
 from locvlm.io import write_records

@@ -11,18 +11,18 @@ from typing import Any
 from transformers import LlavaConfig
 
 from locvlm.coords.contract import CoordinateContract
-from locvlm.data.loader import StepBuilder, StepShape, open_sources
 from locvlm.data.mixture import Mixture, Source
 from locvlm.data.objective_filter import SourceData
 from locvlm.data.packing import merge_branches
 from locvlm.data.shards import expand_shards
+from locvlm.data.steps import StepBuilder, StepShape, open_sources
 from locvlm.data.tokenize import TokenizedSample, load_tokenizer, tokenize_samples
 from locvlm.records import Sample
 from locvlm.spec import VisionSpec
 from locvlm.training.arguments import CoordsConfig, DataConfig, Stage3Config
 from locvlm.training.plan.settings import RunConfig, shape_of_run
 from locvlm.training.plan.shapes import ModelShape, StageName
-from locvlm.training.stages import PixelOpener, Renderer
+from locvlm.training.stages.data import PixelOpener, Renderer
 
 NUM_MEASURED = 512  # conversations that lengths are taken from
 _IMAGE_BYTES = 160e3  # of a file; COCO train2017: 118,287 images in 19 GB

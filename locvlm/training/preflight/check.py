@@ -35,7 +35,7 @@ from locvlm.training.preflight.trial import (
     trial_folder,
 )
 from locvlm.training.preview import describe_batch
-from locvlm.training.stages import train
+from locvlm.training.stages.run import train
 
 EXCHANGE_BYTES = {"cuda": 256 * 2**20, "cpu": 16 * 2**20}
 _MOST_STEPS = 2  # of a trial that are the heaviest; the others stand for the run

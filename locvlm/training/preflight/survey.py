@@ -9,9 +9,9 @@ import torch
 
 from locvlm import dist
 from locvlm.data.image import UnreadableImage
-from locvlm.data.loader import StepBuilder
 from locvlm.data.mixture import Draw
 from locvlm.data.packing import StepPlan, Tree
+from locvlm.data.steps import StepBuilder
 from locvlm.data.video import UnreadableVideo
 from locvlm.records import Sample
 

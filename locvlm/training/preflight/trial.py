@@ -23,11 +23,16 @@ from locvlm.model.adapter import load_adapter
 from locvlm.model.freeze import freeze
 from locvlm.model.locvlm import LocVLM
 from locvlm.runs import RunFolder
-from locvlm.training import checkpoint, stages, video_stage
+from locvlm.training import checkpoint
 from locvlm.training.arguments import Stage1Config, Stage3Config
 from locvlm.training.plan.settings import RunConfig
 from locvlm.training.plan.shapes import StageName
 from locvlm.training.preflight.survey import ChosenSteps
+from locvlm.training.stages.data import open_steps
+from locvlm.training.stages.model import choose_parts, choose_weights, open_model
+from locvlm.training.stages.run import make_trainer, train
+from locvlm.training.stages.start import start
+from locvlm.training.stages.video import open_features, settle_video
 from locvlm.training.trainer import LocVLMTrainer
 
 logger = logging.getLogger(__name__)
@@ -101,7 +106,7 @@ def started(config: RunConfig) -> Iterator[tuple[TrainingArguments, RunFolder]]:
     """Ranks joined, the folder made; removed at the end, however it comes.
 
     Raises:
-        ValueError: if the folder stands already, and as `stages.start`.
+        ValueError: if the folder stands already, and as `start`.
     """
     folder = Path(config.training["output_dir"])
     if dist.is_main() and folder.exists():
@@ -109,7 +114,7 @@ def started(config: RunConfig) -> Iterator[tuple[TrainingArguments, RunFolder]]:
             f"{folder} stands already: another preflight is running, or one was killed; then remove it"
         )
     try:
-        yield stages.start(config)
+        yield start(config)
     finally:
         if dist.is_main():
             shutil.rmtree(folder, ignore_errors=True)
@@ -120,17 +125,17 @@ def build(config: RunConfig, stage: StageName, args: TrainingArguments, run: Run
     tokenizer = load_tokenizer(config.model.checkpoint)
     conversation = config.data.conversation
     is_video = isinstance(config, Stage3Config)
-    model = stages.open_model(
+    model = open_model(
         config.model, config.coords, args, conversation=None if stage == "stage1" else conversation
     )
     if isinstance(config, Stage3Config):
-        video_stage.settle_video(model, config.video, checkpoint_name=config.model.checkpoint)
+        settle_video(model, config.video, checkpoint_name=config.model.checkpoint)
     if config.model.adapter is not None and Path(config.model.adapter).exists():
         load_adapter(model, config.model.adapter)
     parts, weights = _what_trains(config, model, tokenizer, seed=args.seed)
     freeze(model, train=parts)
-    features = video_stage.open_features(config, model, args) if isinstance(config, Stage3Config) else None
-    loader = stages.open_steps(
+    features = open_features(config, model, args) if isinstance(config, Stage3Config) else None
+    loader = open_steps(
         config.data,
         config.packing,
         args,
@@ -139,7 +144,7 @@ def build(config: RunConfig, stage: StageName, args: TrainingArguments, run: Run
         takes_videos=is_video,
         features=features,
     )
-    trainer = stages.make_trainer(
+    trainer = make_trainer(
         model,
         args,
         loader=loader,
@@ -157,10 +162,7 @@ def _what_trains(
     """The parts for `freeze`, and how checkpoints are written."""
     if isinstance(config, Stage1Config):
         return ("adapter",), checkpoint.AdapterWeights()
-    if isinstance(config, Stage3Config):
-        parts = video_stage.choose_parts(config, model, seed=seed)
-        return parts, video_stage.choose_weights(config, tokenizer)
-    return stages.choose_parts(model, config.lora, seed=seed), stages.choose_weights(config, tokenizer)
+    return choose_parts(config, model, seed=seed), choose_weights(config, tokenizer)
 
 
 def choose_steps(loader: StepLoader, order: tuple[int, ...]) -> None:
@@ -178,7 +180,7 @@ def train_and_save(trainer: LocVLMTrainer, run: RunFolder, num_steps: int) -> fl
     save = _SaveOnce(num_steps - 1)
     trainer.add_callback(save)
     try:
-        stages.train(trainer, run)
+        train(trainer, run)
     except torch.OutOfMemoryError as error:
         raise RuntimeError(
             f"step {trainer.state.global_step + 1} of the trial does not fit into the device's memory; the "

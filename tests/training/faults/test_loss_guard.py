@@ -5,9 +5,9 @@ import torch
 from transformers import TrainerCallback
 
 from locvlm.io import read_jsonl, read_records
-from locvlm.training import stages
 from locvlm.training.arguments import FaultConfig
 from locvlm.training.faults.loss_guard import BAD_BATCHES, BadLoss, LossGuard, without_targets
+from locvlm.training.stages.run import train
 
 
 class Snapshots(TrainerCallback):
@@ -29,7 +29,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_reaches_the_weights(bu
     snapshots = Snapshots()
     trainer.add_callback(snapshots)
     with pytest.raises(BadLoss, match=r"step 3: the loss is (nan|inf).*set faults\.on_bad_loss to skip"):
-        stages.train(trainer, folder)
+        train(trainer, folder)
     (row,) = bad_batches(folder)
     assert (row["step"], row["loss"], row["is_skipped"]) == (3, None, False)
     assert set(row["sample_ids"]) < {record.id for record in read_records(tiny_world.records)}
@@ -43,7 +43,7 @@ def test_leaps_are_left_out_as_often_as_allowed(build):
     skip = ("--faults.on_bad_loss", "skip", "--faults.spike_factor", "1.001", "--faults.max_skipped", "2")
     trainer, folder = build(*never_learning, *skip)
     with pytest.raises(BadLoss, match=r"2 passes were skipped already"):
-        stages.train(trainer, folder)
+        train(trainer, folder)
     rows = bad_batches(folder)
     assert [row["is_skipped"] for row in rows] == [True, True, False]
     assert all("x the usual" in row["problem"] for row in rows)
@@ -55,7 +55,7 @@ def test_losses_that_are_ignored_are_not_looked_at(build):
         *("--training.learning_rate", "1e30", "--training.max_grad_norm", "0", "--training.max_steps", "4"),
         *("--faults.on_bad_loss", "ignore"),
     )
-    stages.train(trainer, folder)
+    train(trainer, folder)
     assert not (folder.path / BAD_BATCHES).exists()
 
 

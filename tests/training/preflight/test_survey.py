@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from locvlm.config import load_config
-from locvlm.data.loader import StepBuilder, StepLoader, StepShape, open_sources
+from locvlm.data.loader import StepLoader
+from locvlm.data.steps import StepBuilder, StepShape, open_sources
 from locvlm.data.tokenize import load_tokenizer
 from locvlm.io import read_jsonl, write_jsonl
 from locvlm.model.locvlm import LocVLM
 from locvlm.training.arguments import Stage2Config
 from locvlm.training.preflight.survey import spread, survey
 from locvlm.training.preflight.trial import choose_steps
-from locvlm.training.stages import PixelOpener, Renderer
+from locvlm.training.stages.data import PixelOpener, Renderer
 
 
 @pytest.fixture

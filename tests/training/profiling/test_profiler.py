@@ -8,7 +8,7 @@ from locvlm.io import read_json
 from locvlm.training.arguments import ProfileConfig
 from locvlm.training.profiling.observe import observe
 from locvlm.training.profiling.timeline import PARTS
-from locvlm.training.stages import train
+from locvlm.training.stages.run import train
 
 SIX_STEPS = ("--training.max_steps", "6")
 

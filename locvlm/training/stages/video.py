@@ -1,17 +1,17 @@
-"""What stage 3 has beside the steps of all stages (`stages.py`): how videos are seen, and their features."""
+"""What stage 3 has beside the other stages: how videos are seen, and their features."""
 
 import logging
 from dataclasses import asdict
 
 import torch
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import TrainingArguments
 
 from locvlm.config_text import to_dict
 from locvlm.data.feature_cache import FeatureCache
 from locvlm.model.locvlm import LocVLM
 from locvlm.model.video import VideoPooling
-from locvlm.training import checkpoint, stages
 from locvlm.training.arguments import Stage3Config, VideoConfig, check_training
+from locvlm.training.stages.model import settle_contract
 from locvlm.training.video_features import FeatureJob, Precision, feature_settings, load_tower_alone
 
 logger = logging.getLogger(__name__)
@@ -69,20 +69,6 @@ def open_features(config: Stage3Config, model: LocVLM, args: TrainingArguments) 
     return cache
 
 
-def choose_parts(config: Stage3Config, model: LocVLM, *, seed: int) -> tuple[str, ...]:
-    """What trains, for `freeze`: the adapter, or also the language model, or LoRA layers in its place."""
-    if config.trains == "adapter":
-        return ("adapter",)
-    return stages.choose_parts(model, config.lora, seed=seed)
-
-
-def choose_weights(config: Stage3Config, tokenizer: PreTrainedTokenizerBase) -> checkpoint.Weights:
-    """How checkpoints are written: the adapter alone, where nothing else trains."""
-    if config.trains == "adapter":
-        return checkpoint.AdapterWeights("stage3")
-    return stages.choose_weights(config, tokenizer)
-
-
 def prepare_features(config: Stage3Config, *, device: str, workers: int, videos_per_file: int) -> FeatureJob:
     """What makes the features that `open_features` of this configuration looks for.
 
@@ -90,13 +76,13 @@ def prepare_features(config: Stage3Config, *, device: str, workers: int, videos_
         workers: processes that decode.
 
     Raises:
-        ValueError: as `settle_video` and `stages.settle_contract`.
+        ValueError: as `settle_video` and `settle_contract`.
     """
     training = check_training(config.training)
     names = ("deepspeed", "bf16", "fp16")
     precision = Precision.of(**{name: training.get(name) or False for name in names})
     model = load_tower_alone(config.model, precision.dtype)
-    stages.settle_contract(model, config.coords, checkpoint_name=config.model.checkpoint)
+    settle_contract(model, config.coords, checkpoint_name=config.model.checkpoint)
     settle_video(model, config.video, checkpoint_name=config.model.checkpoint)
     settings = feature_settings(model, config.model, precision)
     torch.nn.Module.to(model, device)
