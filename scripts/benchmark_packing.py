@@ -8,7 +8,8 @@ question about an image shares its prefix in all ways. Settings are those of the
 configurations (64 conversations on 8 ranks: LocVLM-B in 5 passes of a row each, LocVLM-L in 8), and fewer
 passes, whose rows are fuller. The first share: tokens in what the ranks compute. "Waiting": tokens in what
 they could have computed, if in every pass all wait for the one with most to do. Time is that of a small
-model, per token: all ranks' shares of a few steps, computed one after the other.
+model, per token: all ranks' shares of a step, computed one after the other, in one pass each: batches of
+eight, or one long row.
 """
 
 import argparse
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 RANKS, CONVERSATIONS = 8, 64
 SHIPPED = {224: ("LocVLM-B", 5), 336: ("LocVLM-L", 8)}  # canvas -> name, passes
 SCENES, TOY_SCENES = 200, 12
-LAYERS = 8  # of the model that is timed: with few, the head is most of it, whose work no filling changes
+TIMED_ROW_TOKENS = 8192  # a rank's whole share in one row: a pass and memory as batches of eight have them
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--passes", type=int, nargs="+", default=[4, 5, 6, 7, 8, 10], help="of a step")
     parser.add_argument("--row-tokens", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=100, help="that are packed")
-    parser.add_argument("--steps-timed", type=int, default=2, help="whose ranks' shares are computed")
+    parser.add_argument("--steps-timed", type=int, default=1, help="whose ranks' shares are computed")
     parser.add_argument("--rounds", type=int, default=3, help="timed, of each way")
     parser.add_argument("--toy", action="store_true", help="a model of a few neurons: to see that all works")
     add_out_option(parser)
@@ -88,14 +89,8 @@ def measure_time(source: "Source", args: argparse.Namespace) -> tuple[dict[str, 
     from locvlm.benchmarks.pipeline.filled_time import time_ways
     from locvlm.benchmarks.pipeline.filling import BATCHES_SORTED, LLAVA, OURS, WAYS, Setting, draw
 
-    sizes = TOY if args.toy else ModelSizes(layers=LAYERS)
-    setting = Setting(
-        conversations=CONVERSATIONS,
-        ranks=RANKS,
-        accumulation=1,  # one pass, as padding has it: what a pass costs whatever its size is no matter here
-        rows=SHIPPED[224][1],
-        row_tokens=args.row_tokens,
-    )
+    sizes = TOY if args.toy else ModelSizes(hidden=1024, heads=16, mlp=2752)
+    setting = Setting(conversations=CONVERSATIONS, ranks=RANKS, accumulation=1, row_tokens=TIMED_ROW_TOKENS)
     drawn = draw(source.tokenized(sizes.canvas), CONVERSATIONS * BATCHES_SORTED)
     made = {way: make(drawn, setting) for way, make in WAYS.items()}
     # spread over all: where batches are sorted, the first has the longest conversations

@@ -32,9 +32,8 @@ class Setting:
 
     conversations: int  # of a step
     ranks: int
-    accumulation: int  # passes
+    accumulation: int  # passes of a row on each rank
     row_tokens: int
-    rows: int = 1  # of a rank in a pass
     padded_passes: int = 1  # of the ways that pad
 
     @property
@@ -81,11 +80,10 @@ def filled(samples: Sequence[TokenizedSample], setting: Setting) -> list[Step]:
             drawn,
             config,
             accumulation=setting.accumulation,
-            rows_per_accumulation=setting.ranks * setting.rows,
+            rows_per_accumulation=setting.ranks,
             pad_token_id=0,
         )
-        by_rank = [plan.rows_of(rank, setting.rows) for rank in range(setting.ranks)]
-        steps.append([[rows[k] for rows in by_rank] for k in range(setting.accumulation)])
+        steps.append([[(row,) for row in ranks] for ranks in plan.passes])
     return steps
 
 

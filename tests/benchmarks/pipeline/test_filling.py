@@ -1,4 +1,3 @@
-from dataclasses import replace
 
 import pytest
 
@@ -50,14 +49,6 @@ def test_every_way_computes_every_conversation_once(way):
     assert sorted(name for name in names if name) == sorted(s.id for s in samples)
     assert [len(step) for step in steps] == [3 if way == OURS else 1] * 4
     assert all(len(ranks) == 2 for step in steps for ranks in step)
-
-
-def test_a_pass_may_hold_several_rows_of_a_rank():
-    setting = replace(SETTING, accumulation=1, rows=3)
-    samples = [sample(20 + 7 * number % 90, str(number)) for number in range(8)]
-    (step,) = WAYS[OURS](samples, setting)
-    assert [[len(rows) for rows in ranks] for ranks in step] == [[3, 3]]
-    assert sum(map(sum, lengths(step)[0])) == sum(20 + 7 * number % 90 for number in range(8))
 
 
 def test_llava_gives_ranks_the_same_sum_and_lets_them_pad():
