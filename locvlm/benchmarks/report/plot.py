@@ -89,7 +89,7 @@ def draw_curve(axes: Any, curve: Curve) -> None:
         axes.set_ylim(top=40 * max(ys))  # above the lines there is room for their names
     else:
         axes.set_ylim(0, 1.15 * max(ys))
-    axes.set_title("\n".join(textwrap.wrap(curve.title, 28)), loc="left")
+    axes.set_title("\n".join(textwrap.wrap(curve.title, 24)), loc="left")
     axes.set_xlabel(curve.x)
     axes.set_ylabel(curve.y)
     axes.legend(frameon=False, fontsize=7.5, loc="best" if max(ys) <= 20 * min(ys) else "upper left")
