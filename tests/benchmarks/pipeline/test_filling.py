@@ -1,4 +1,3 @@
-
 import pytest
 
 from locvlm.benchmarks.pipeline.filling import (
