@@ -26,11 +26,10 @@ def main() -> None:
     from locvlm.evals.small_evaluation import SmallEvaluation
     from locvlm.model.adapter import load_adapter
     from locvlm.model.freeze import freeze
-    from locvlm.training.evaluation import PeriodicEvaluation
     from locvlm.training.profiling.observe import observe
     from locvlm.training.stages.data import open_steps
     from locvlm.training.stages.model import choose_parts, choose_weights, open_model
-    from locvlm.training.stages.run import describe_start, finish, make_trainer, train
+    from locvlm.training.stages.run import describe_start, finish, make_evaluation, make_trainer, train
     from locvlm.training.stages.start import is_finished, start
 
     args, run = start(cfg)  # joins the ranks; refuses a folder that holds another run
@@ -44,22 +43,9 @@ def main() -> None:
     table = freeze(model, train=choose_parts(cfg, model, seed=args.seed))
 
     loader = open_steps(cfg.data, cfg.packing, args, model=model, tokenizer=tokenizer)
-    evaluation = None
-    if cfg.evaluation.every_steps:
-        asked = cfg.evaluation
-        scores = SmallEvaluation.of_tasks(
-            TASKS,
-            asked.tasks,
-            data_root=asked.data_root,
-            image_root=asked.image_root,
-            num_questions=asked.num_questions,
-        )
-        evaluation = PeriodicEvaluation(
-            asked,
-            lambda model, step: scores(model, tokenizer),
-            run=run.path,
-            metrics=run.metrics.write,
-        )
+    evaluation = make_evaluation(
+        cfg.evaluation, SmallEvaluation.of_tasks, TASKS, tokenizer=tokenizer, run=run
+    )
     trainer = make_trainer(
         model,
         args,

@@ -28,7 +28,6 @@ def main() -> None:
     from locvlm.evals.small_evaluation import SmallEvaluation
     from locvlm.model.adapter import load_adapter
     from locvlm.model.freeze import freeze
-    from locvlm.training.evaluation import PeriodicEvaluation
     from locvlm.training.profiling.observe import observe
     from locvlm.training.stages.data import open_steps
     from locvlm.training.stages.model import (
@@ -37,7 +36,7 @@ def main() -> None:
         choose_weights,
         open_model,
     )
-    from locvlm.training.stages.run import describe_start, finish, make_trainer, train
+    from locvlm.training.stages.run import describe_start, finish, make_evaluation, make_trainer, train
     from locvlm.training.stages.start import is_finished, start
     from locvlm.training.stages.video import open_features, settle_video
 
@@ -62,23 +61,9 @@ def main() -> None:
         features=open_features(cfg, model, args),
     )
     whole = choose_final_weights(cfg, tokenizer)  # also where checkpoints hold the adapter alone
-    evaluation = None
-    if cfg.evaluation.every_steps:
-        asked = cfg.evaluation
-        scores = SmallEvaluation.of_tasks(
-            TASKS,
-            asked.tasks,
-            data_root=asked.data_root,
-            image_root=asked.image_root,
-            num_questions=asked.num_questions,
-        )
-        evaluation = PeriodicEvaluation(
-            asked,
-            lambda model, step: scores(model, tokenizer),
-            run=run.path,
-            metrics=run.metrics.write,
-            weights=whole,
-        )
+    evaluation = make_evaluation(
+        cfg.evaluation, SmallEvaluation.of_tasks, TASKS, tokenizer=tokenizer, run=run, weights=whole
+    )
     trainer = make_trainer(
         model,
         args,

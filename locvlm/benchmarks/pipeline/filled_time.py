@@ -60,7 +60,7 @@ def time_ways(
         for way, of_way in passes.items()
         for number, rows in enumerate(ranks[rank] for ranks in of_way)
     }
-    turns = take_turns(shares, rounds=rounds, warmup=0)  # the median leaves the first one out
+    turns = take_turns(shares, rounds=rounds, warmup=0)  # of three, the median leaves the first out
     return {
         way: WayTime(
             count_tokens(ways[way]),

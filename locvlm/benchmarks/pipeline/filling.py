@@ -34,12 +34,11 @@ class Setting:
     ranks: int
     accumulation: int  # passes of a row on each rank
     row_tokens: int
-    padded_passes: int = 1  # of the ways that pad
 
     @property
     def padded_batch(self) -> int:
-        """Conversations of a rank in a pass."""
-        return self.conversations // (self.ranks * self.padded_passes)
+        """Conversations of a rank, in one pass, of the ways that pad."""
+        return self.conversations // self.ranks
 
 
 def measure_fill(steps: Sequence[Step]) -> Fill:
@@ -99,7 +98,7 @@ def grouped_as_llava(samples: Sequence[TokenizedSample], setting: Setting) -> li
     """
     steps = []
     for drawn in _in_steps(samples, setting.conversations):
-        batches: list[list[TokenizedSample]] = [[] for _ in range(setting.ranks * setting.padded_passes)]
+        batches: list[list[TokenizedSample]] = [[] for _ in range(setting.ranks)]
         for sample in sorted(drawn, key=_length, reverse=True):
             open_ones = [batch for batch in batches if len(batch) < setting.padded_batch]
             min(open_ones, key=lambda batch: sum(map(_length, batch))).append(sample)
@@ -112,7 +111,7 @@ def grouped_as_transformers(samples: Sequence[TokenizedSample], setting: Setting
 
     So the conversations of a batch are about equally long, and those of a step no longer drawn at random.
     """
-    together = BATCHES_SORTED * setting.padded_batch * setting.padded_passes
+    together = BATCHES_SORTED * setting.padded_batch
     ordered = [
         sample
         for start in range(0, len(samples), together)

@@ -1,7 +1,7 @@
 """The training of a stage, from its trainer to its final weights."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from locvlm.model.freeze import FreezeRow
 from locvlm.model.locvlm import LocVLM
 from locvlm.runs import RunFolder
 from locvlm.training import checkpoint
-from locvlm.training.arguments import FaultConfig, OptimizerConfig
+from locvlm.training.arguments import EvaluationConfig, FaultConfig, OptimizerConfig
 from locvlm.training.evaluation import PeriodicEvaluation
 from locvlm.training.preview import describe_batch
 from locvlm.training.trainer import LocVLMTrainer
 
 logger = logging.getLogger(__name__)
+
+Scores = Callable[[LocVLM, PreTrainedTokenizerBase], dict[str, float]]
 
 FINAL = "final"  # folder of a run that holds what the stage was for; it appears last
 
@@ -47,6 +49,40 @@ def make_trainer(
         evaluation=evaluation,
         optimizer=optimizer,
         faults=faults,
+    )
+
+
+def make_evaluation(
+    config: EvaluationConfig,
+    open_scores: Callable[..., Scores],
+    tasks: Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    run: RunFolder,
+    weights: checkpoint.Weights | None = None,
+) -> PeriodicEvaluation | None:
+    """The small evaluation of a run, logging to its folder; None if it is off.
+
+    Args:
+        open_scores: `SmallEvaluation.of_tasks`, which the program passes in: training does not know evals.
+        tasks: folder of the tasks' files.
+        weights: how RUN/best is written; left out, as checkpoints are.
+    """
+    if not config.every_steps:
+        return None
+    scores = open_scores(
+        tasks,
+        config.tasks,
+        data_root=config.data_root,
+        image_root=config.image_root,
+        num_questions=config.num_questions,
+    )
+    return PeriodicEvaluation(
+        config,
+        lambda model, step: scores(model, tokenizer),
+        run=run.path,
+        metrics=run.metrics.write,
+        weights=weights,
     )
 
 
